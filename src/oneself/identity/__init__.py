@@ -1,0 +1,71 @@
+"""The identity core: policy + request + view → decision. Pure: no store, HTTP, clock or randomness."""
+
+from oneself.identity.alias import AliasRequest, accept_alias
+from oneself.identity.fold import apply
+from oneself.identity.model import (
+    HOLDERS_READ,
+    INLINE_VALUES,
+    Alias,
+    Change,
+    Create,
+    Decision,
+    Dropped,
+    Guard,
+    Identity,
+    Kind,
+    Link,
+    Note,
+    Profile,
+    Refusal,
+    Refused,
+    Release,
+    Seen,
+    Step,
+    Trace,
+    Unlink,
+    View,
+)
+from oneself.identity.modify import IdentityChange, modify, touched
+from oneself.identity.names import DEFAULT_PRIORITY, IDENTITY_TYPES
+from oneself.identity.policy import PRESETS, Policy, PolicyError, PolicySettings, build
+from oneself.identity.resolve import Usable, count_values, resolve
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "HOLDERS_READ",
+    "IDENTITY_TYPES",
+    "INLINE_VALUES",
+    "PRESETS",
+    "Alias",
+    "AliasRequest",
+    "Change",
+    "Create",
+    "Decision",
+    "Dropped",
+    "Guard",
+    "Identity",
+    "IdentityChange",
+    "Kind",
+    "Link",
+    "Note",
+    "Policy",
+    "PolicyError",
+    "PolicySettings",
+    "Profile",
+    "Refusal",
+    "Refused",
+    "Release",
+    "Seen",
+    "Step",
+    "Trace",
+    "Unlink",
+    "Usable",
+    "View",
+    "accept_alias",
+    "apply",
+    "build",
+    "count_values",
+    "modify",
+    "resolve",
+    "touched",
+]

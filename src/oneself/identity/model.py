@@ -1,0 +1,225 @@
+"""The words of the identity core: requests, profiles, changes, traces and decisions (docs/identity.md).
+
+Everything here is a value. Positions are places in the journal: larger is later.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+Identity = tuple[str, str]
+"""``(type, value)``; the value is normalised."""
+
+Kind = Literal["identify", "login", "logout", "search"]
+
+HOLDERS_READ: Final = 100
+"""Of the holders of one value, only this many most recently linked take part in a walk (docs/identity.md)."""
+
+INLINE_VALUES: Final = 8
+"""A profile's record keeps this many values a type in itself; further ones are rows of their own."""
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """One profile as decisions see it.
+
+    ``held`` maps each type it holds to ``{value: position of its link}``, at most ``INLINE_VALUES`` a type;
+    ``more`` counts, for the types that hold more, the values beyond those.
+    """
+
+    mpid: int
+    created: int
+    held: dict[str, dict[str, int]] = {}
+    more: dict[str, int] = {}
+
+    def count(self, type_: str) -> int:
+        """Return how many values of a type this profile holds."""
+        return len(self.held.get(type_, ())) + self.more.get(type_, 0)
+
+
+# -- changes: what a decision does to the state; the journal keeps them, and the state is their fold ----------
+
+
+class Create(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="create"):
+    """A new, empty profile."""
+
+    mpid: int
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="link"):
+    """An identity becomes one of a profile's."""
+
+    mpid: int
+    type: str
+    value: str
+
+
+class Unlink(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="unlink"):
+    """An identity leaves a profile and goes to its history; ``moved_to`` is its new holder, 0 where none."""
+
+    mpid: int
+    type: str
+    value: str
+    why: Literal["replaced", "modified", "removed", "moved"]
+    moved_to: int = 0
+
+
+class Guard(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="guard"):
+    """An identity value finds nobody from now on, until it is released by hand."""
+
+    type: str
+    value: str
+    why: Literal["max_known_profiles_per_value", "max_values_per_profile"]
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="release"):
+    """A guarded value finds profiles again."""
+
+    type: str
+    value: str
+
+
+class Alias(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="alias"):
+    """A window of a source profile's events is to be seen in a destination profile (unix ms, both ends in)."""
+
+    source: int
+    destination: int
+    start_ms: int
+    end_ms: int
+    due_ms: int
+    scope: str = ""
+    device: str = ""
+
+
+Change = Create | Link | Unlink | Guard | Release | Alias
+
+
+# -- the trace: why a decision came out as it did ---------------------------------------------------------------
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True):
+    """One candidate of a step and why it was passed over; an empty ``passed`` means that it was taken.
+
+    ``passed``: ``login`` (known, and none of its login identities is in the request), ``immutable`` (none of
+    its immutable identities is), ``contradicted:TYPE`` (the request names another account in TYPE),
+    ``outside`` (eligible, but not among the candidates left by earlier steps).
+    """
+
+    mpid: int
+    passed: str = ""
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One look-up of the walk, with every profile that holds the value, most recently linked first."""
+
+    type: str
+    outcome: Literal["none", "found", "narrowed", "unchanged"]
+    seen: list[Seen]
+
+
+class Dropped(msgspec.Struct, frozen=True, array_like=True):
+    """A value of the request that did not count: ``junk``, ``too_long``, ``empty`` or ``guarded``."""
+
+    type: str
+    value: str
+    why: Literal["junk", "too_long", "empty", "guarded"]
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True):
+    """An identity that was not linked; ``other`` is the profile that keeps it, 0 where none is meant.
+
+    ``why``: ``unique`` (another profile holds the unique value), ``immutable`` (the profile keeps its value),
+    ``max_known_profiles_per_value``, ``max_values_per_profile``.
+    """
+
+    type: str
+    value: str
+    why: Literal["unique", "immutable", "max_known_profiles_per_value", "max_values_per_profile"]
+    other: int = 0
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """A remark on one change of a modify request: ``added`` (the old value was not held), ``unchanged``,
+    ``absent`` (nothing to remove), ``moved`` (taken from profile ``other``)."""
+
+    type: str
+    why: Literal["added", "unchanged", "absent", "moved"]
+    other: int = 0
+
+
+Why = Literal[
+    "matched", "new", "new_known_converted", "new_known_created", "logout_created", "guarded_created",
+    "not_found", "modified", "alias_accepted", "refused",
+]  # fmt: skip
+
+
+class Trace(msgspec.Struct, omit_defaults=True):
+    """How a decision was made, step by step; ``tie`` says what decided among several candidates."""
+
+    why: Why
+    steps: list[Step] = []
+    tie: Literal["", "previous_mpid", "latest", "lowest"] = ""
+    among: list[int] = []
+    dropped: list[Dropped] = []
+    refused: list[Refused] = []
+    notes: list[Note] = []
+
+
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was answered with an error: HTTP status, code and message, and the field that is meant."""
+
+    status: int
+    code: str
+    message: str
+
+
+class Decision(msgspec.Struct, omit_defaults=True):
+    """The outcome of one request.
+
+    ``mpid`` is the answer, None where there is none (not found, refused, would-be new on ``read_only``);
+    ``matched`` are the types of the request whose value the answer already held.
+    """
+
+    trace: Trace
+    mpid: int | None = None
+    known: bool = False
+    matched: list[str] = []
+    changes: list[Change] = []
+    error: Refusal | None = None
+
+
+class View:
+    """What a decision may know: the part of one space's state that its request touches.
+
+    ``holders`` has an entry for every identity of the request: ``(position, mpid)`` of its holders, most
+    recently linked first, the first ``HOLDERS_READ`` of them at least. ``profiles`` has every one of those
+    holders and every MPID the request names, where it exists. ``further`` has, for profiles with more values
+    than their record keeps, those of the request's identities that they hold: ``{(mpid, identity): position}``.
+    """
+
+    __slots__ = ("further", "guarded", "holders", "profiles")
+
+    def __init__(self) -> None:
+        self.holders: dict[Identity, list[tuple[int, int]]] = {}
+        self.profiles: dict[int, Profile] = {}
+        self.guarded: set[Identity] = set()
+        self.further: dict[tuple[int, Identity], int] = {}
+
+    def holds(self, profile: Profile, type_: str, value: str) -> bool:
+        """Tell whether a profile holds an identity of the request."""
+        values = profile.held.get(type_)
+        if values is None:
+            return False
+        if value in values:
+            return True
+        return type_ in profile.more and (profile.mpid, (type_, value)) in self.further
+
+    def copy(self) -> View:
+        """Return a view that can be changed without touching this one."""
+        other = View()
+        other.holders = {identity: list(rows) for identity, rows in self.holders.items()}
+        other.profiles = dict(self.profiles)
+        other.guarded = set(self.guarded)
+        other.further = dict(self.further)
+        return other

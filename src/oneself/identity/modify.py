@@ -1,0 +1,168 @@
+"""Modify requests: changing the identities of a profile that is named by its MPID (docs/identity.md, "Modify")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from oneself.identity.fold import apply
+from oneself.identity.model import (
+    Change,
+    Decision,
+    Dropped,
+    Guard,
+    Identity,
+    Link,
+    Note,
+    Refusal,
+    Refused,
+    Trace,
+    Unlink,
+    View,
+)
+from oneself.identity.policy import Policy
+from oneself.identity.resolve import is_over_shared
+from oneself.identity.values import MAX_VALUE_LENGTH, normalise
+
+__all__ = ["IdentityChange", "modify", "touched"]
+
+
+class IdentityChange(msgspec.Struct, frozen=True):
+    """One change asked for: no old value adds, no new value removes, both replace."""
+
+    identity_type: str
+    old_value: str | None
+    new_value: str | None
+
+
+def touched(policy: Policy, asked: Sequence[IdentityChange]) -> list[Identity]:
+    """Return the identities, normalised, that a modify request must be able to see."""
+    return [
+        (change.identity_type, normalise(change.identity_type, value, policy.phone_region))
+        for change in asked
+        for value in (change.old_value, change.new_value)
+        if value is not None
+    ]
+
+
+def modify(policy: Policy, mpid: int, asked: Sequence[IdentityChange], view: View) -> Decision:
+    """Decide a modify request: all of it or nothing, never a new profile, never another MPID.
+
+    Values that do not count are dropped as they are from any request; with nothing left it is refused.
+    """
+    if mpid not in view.profiles:
+        return _refuse(Trace("refused"), 404, "NOT_FOUND_ERROR", f"No user has the MPID {mpid}.")
+    work = _Modify(policy, mpid, view.copy())
+    for change in asked:
+        refusal = work.change(change)
+        if refusal:
+            return Decision(work.trace, error=refusal)
+    if len(work.trace.dropped) == len(asked):
+        listed = ", ".join(f"{d.type} ({d.why.replace('_', ' ')})" for d in work.trace.dropped)
+        return _refuse(work.trace, 400, "LOOKUP_ERROR", f"No new_value can be used: {listed}.")
+    known = not policy.login.isdisjoint(work.view.profiles[mpid].held)
+    return Decision(work.trace, mpid, known, changes=work.changes)
+
+
+def _refuse(trace: Trace, status: int, code: str, message: str) -> Decision:
+    trace.why = "refused"
+    return Decision(trace, error=Refusal(status, code, message))
+
+
+class _Modify:
+    """A modify request in the making: each change sees what the ones before it did."""
+
+    def __init__(self, policy: Policy, mpid: int, view: View) -> None:
+        self.policy = policy
+        self.mpid = mpid
+        self.view = view
+        self.trace = Trace("modified")
+        self.changes: list[Change] = []
+
+    def change(self, asked: IdentityChange) -> Refusal | None:
+        policy, view, type_ = self.policy, self.view, asked.identity_type
+        old = self._normal(type_, asked.old_value)
+        new = self._normal(type_, asked.new_value)
+        if new is not None and self._drop(type_, new):
+            return None
+        profile = view.profiles[self.mpid]
+        held = type_ in profile.held
+        holds_old = old is not None and view.holds(profile, type_, old)
+        holds_new = new is not None and view.holds(profile, type_, new)
+        if type_ in policy.immutable and held and not holds_new and (holds_old or new is not None):
+            return self._immutable(f"{type_} of this user cannot be changed or removed.")
+        if new is None:
+            if holds_old and old is not None:
+                self._do(Unlink(self.mpid, type_, old, "removed"))
+            else:
+                self.trace.notes.append(Note(type_, "absent"))
+            return None
+        if holds_new:
+            if holds_old and old is not None and old != new:
+                self._do(Unlink(self.mpid, type_, old, "removed"))
+            self.trace.notes.append(Note(type_, "unchanged"))
+            return None
+        return self._add(type_, old if holds_old else None, new, replaced_stale=old is not None)
+
+    def _add(self, type_: str, old: str | None, new: str, *, replaced_stale: bool) -> Refusal | None:
+        """Link a value that the profile does not hold, in the place of ``old`` where that is given."""
+        policy, view = self.policy, self.view
+        identity = (type_, new)
+        losers: list[int] = []
+        if type_ in policy.unique:
+            losers = [other for _, other in view.holders[identity]]
+            if losers and type_ in policy.immutable:
+                return self._immutable(f"{type_} belongs to another user, who cannot lose it.")
+        elif self._over_limit(identity, replacing=old is not None):
+            return None
+        if old is not None:
+            self._do(Unlink(self.mpid, type_, old, "modified"))
+        elif replaced_stale:
+            self.trace.notes.append(Note(type_, "added"))
+        if type_ in policy.unique:
+            for value in list(view.profiles[self.mpid].held.get(type_, ())):
+                self._do(Unlink(self.mpid, type_, value, "replaced"))
+            for loser in losers:
+                self._do(Unlink(loser, type_, new, "moved", self.mpid))
+                self.trace.notes.append(Note(type_, "moved", loser))
+        self._do(Link(self.mpid, type_, new))
+        return None
+
+    def _over_limit(self, identity: Identity, *, replacing: bool) -> bool:
+        """Refuse a value that a guard keeps off the profile, and say so in the trace."""
+        policy, profile = self.policy, self.view.profiles[self.mpid]
+        limit = policy.max_values_per_profile
+        if 0 < limit <= profile.count(identity[0]) - replacing:
+            self.trace.refused.append(Refused(*identity, "max_values_per_profile", self.mpid))
+            return True
+        known = identity[0] in policy.login or not policy.login.isdisjoint(profile.held)
+        if known and is_over_shared(policy, identity, self.mpid, self.view):
+            self.trace.refused.append(Refused(*identity, "max_known_profiles_per_value"))
+            self._do(Guard(*identity, "max_known_profiles_per_value"))
+            return True
+        return False
+
+    def _drop(self, type_: str, new: str) -> bool:
+        """Drop a change whose new value does not count, and say so in the trace."""
+        plain = new.strip().lower()
+        if len(new) > MAX_VALUE_LENGTH:
+            self.trace.dropped.append(Dropped(type_, new[:MAX_VALUE_LENGTH], "too_long"))
+        elif plain in self.policy.junk:
+            self.trace.dropped.append(Dropped(type_, new, "junk" if plain else "empty"))
+        elif (type_, new) in self.view.guarded:
+            self.trace.dropped.append(Dropped(type_, new, "guarded"))
+        else:
+            return False
+        return True
+
+    def _normal(self, type_: str, value: str | None) -> str | None:
+        return None if value is None else normalise(type_, value, self.policy.phone_region)
+
+    def _immutable(self, message: str) -> Refusal:
+        self.trace.why = "refused"
+        return Refusal(400, "IMMUTABLE_IDENTITY", message)
+
+    def _do(self, change: Change) -> None:
+        apply(self.view, change, 1 << 62)
+        self.changes.append(change)
