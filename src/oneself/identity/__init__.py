@@ -1,17 +1,19 @@
 """The identity core: policy + request + view → decision. Pure: no store, HTTP, clock or randomness."""
 
-from oneself.identity.alias import AliasRequest, accept_alias
+from oneself.identity.decide import Prepared, decide, prepare
 from oneself.identity.fold import apply
 from oneself.identity.model import (
     HOLDERS_READ,
     INLINE_VALUES,
     Alias,
+    AliasRequest,
     Change,
     Create,
     Decision,
     Dropped,
     Guard,
     Identity,
+    IdentityChange,
     Kind,
     Link,
     Note,
@@ -19,16 +21,16 @@ from oneself.identity.model import (
     Refusal,
     Refused,
     Release,
+    Request,
     Seen,
     Step,
     Trace,
     Unlink,
     View,
 )
-from oneself.identity.modify import IdentityChange, modify, touched
 from oneself.identity.names import DEFAULT_PRIORITY, IDENTITY_TYPES
 from oneself.identity.policy import PRESETS, Policy, PolicyError, PolicySettings, build
-from oneself.identity.resolve import Usable, count_values, resolve
+from oneself.identity.resolve import Usable, count_values
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -51,21 +53,21 @@ __all__ = [
     "Policy",
     "PolicyError",
     "PolicySettings",
+    "Prepared",
     "Profile",
     "Refusal",
     "Refused",
     "Release",
+    "Request",
     "Seen",
     "Step",
     "Trace",
     "Unlink",
     "Usable",
     "View",
-    "accept_alias",
     "apply",
     "build",
     "count_values",
-    "modify",
-    "resolve",
-    "touched",
+    "decide",
+    "prepare",
 ]

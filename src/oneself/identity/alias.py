@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from oneself.identity.model import Alias, Decision, Refusal, Trace, View
+from oneself.identity.model import Alias, AliasRequest, Decision, Refusal, Trace, View
 from oneself.identity.policy import Policy
 
-__all__ = ["AliasRequest", "accept_alias"]
-
-
-class AliasRequest(msgspec.Struct, frozen=True):
-    """An alias as asked for; times are unix ms, None where the client left the default."""
-
-    source: int
-    destination: int
-    start_ms: int | None = None
-    end_ms: int | None = None
-    scope: str = ""
-    device: str = ""
+__all__ = ["accept_alias"]
 
 
 def accept_alias(policy: Policy, asked: AliasRequest, view: View, now_ms: int) -> Decision:

@@ -13,12 +13,47 @@ Identity = tuple[str, str]
 """``(type, value)``; the value is normalised."""
 
 Kind = Literal["identify", "login", "logout", "search"]
+"""What resolves identities to a profile."""
 
 HOLDERS_READ: Final = 100
 """Of the holders of one value, only this many most recently linked take part in a walk (docs/identity.md)."""
 
 INLINE_VALUES: Final = 8
 """A profile's record keeps this many values a type in itself; further ones are rows of their own."""
+
+
+class IdentityChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change that a modify request asks for: no old value adds, no new value removes, both replace."""
+
+    identity_type: str
+    old_value: str | None = None
+    new_value: str | None = None
+
+
+class AliasRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An alias as asked for; times are unix ms, None where the client left the default."""
+
+    source: int
+    destination: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+    scope: str = ""
+    device: str = ""
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller asks of the core, with every value as it was sent.
+
+    ``identities`` (type to value) and ``previous_mpid`` belong to the kinds that resolve, ``mpid`` and
+    ``changes`` to ``modify``, ``alias`` to ``alias``; ``release`` names guarded values in ``identities``.
+    """
+
+    kind: Literal["identify", "login", "logout", "search", "modify", "alias", "release"]
+    identities: dict[str, str | None] = {}
+    previous_mpid: int | None = None
+    mpid: int | None = None
+    changes: tuple[IdentityChange, ...] = ()
+    alias: AliasRequest | None = None
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -150,7 +185,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 
 Why = Literal[
     "matched", "new", "new_known_converted", "new_known_created", "logout_created", "guarded_created",
-    "not_found", "modified", "alias_accepted", "refused",
+    "not_found", "modified", "alias_accepted", "released", "refused",
 ]  # fmt: skip
 
 

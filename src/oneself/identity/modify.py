@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from oneself.identity.fold import apply
 from oneself.identity.model import (
     Change,
@@ -13,6 +11,7 @@ from oneself.identity.model import (
     Dropped,
     Guard,
     Identity,
+    IdentityChange,
     Link,
     Note,
     Refusal,
@@ -25,15 +24,7 @@ from oneself.identity.policy import Policy
 from oneself.identity.resolve import is_over_shared
 from oneself.identity.values import MAX_VALUE_LENGTH, normalise
 
-__all__ = ["IdentityChange", "modify", "touched"]
-
-
-class IdentityChange(msgspec.Struct, frozen=True):
-    """One change asked for: no old value adds, no new value removes, both replace."""
-
-    identity_type: str
-    old_value: str | None
-    new_value: str | None
+__all__ = ["modify", "touched"]
 
 
 def touched(policy: Policy, asked: Sequence[IdentityChange]) -> list[Identity]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from oneself.identity.model import (
     HOLDERS_READ,
@@ -47,7 +47,7 @@ class Usable:
         self.carried: list[Identity] = []
         self.dropped: list[Dropped] = []
 
-    def all(self) -> Iterable[Identity]:
+    def all(self) -> list[Identity]:
         """Return every identity that counts, look-ups first."""
         return [*self.walk, *self.carried] if self.carried else self.walk
 

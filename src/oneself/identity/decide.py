@@ -1,0 +1,67 @@
+"""The door of the core: what a request must see, and the decision on it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from oneself.identity.alias import accept_alias
+from oneself.identity.model import Change, Decision, Identity, Kind, Refusal, Release, Request, Trace, View
+from oneself.identity.modify import modify, touched
+from oneself.identity.policy import Policy
+from oneself.identity.resolve import Usable, count_values, resolve
+
+__all__ = ["Prepared", "decide", "prepare"]
+
+
+class Prepared:
+    """A request with its values normalised, and the parts of the state that the decision on it must see."""
+
+    __slots__ = ("identities", "mpids", "policy", "request", "usable")
+
+    def __init__(self, policy: Policy, request: Request, usable: Usable) -> None:
+        self.policy = policy
+        self.request = request
+        self.usable = usable
+        self.identities: list[Identity] = usable.all()
+        self.mpids: tuple[int, ...] = ()
+
+
+def prepare(policy: Policy, request: Request) -> Prepared:
+    """Normalise a request's values and name the identities and MPIDs that its decision must see."""
+    kind = request.kind
+    if kind == "modify":
+        prepared = Prepared(policy, request, Usable())
+        prepared.identities = touched(policy, request.changes)
+        prepared.mpids = (cast(int, request.mpid),)
+    elif kind == "alias":
+        assert request.alias is not None
+        prepared = Prepared(policy, request, Usable())
+        prepared.mpids = (request.alias.source, request.alias.destination)
+    else:
+        prepared = Prepared(policy, request, count_values(policy, request.identities))
+    return prepared
+
+
+def decide(prepared: Prepared, view: View, now_ms: int, fresh_mpid: int) -> Decision:
+    """Decide a prepared request over a view that has all it named.
+
+    ``now_ms`` is unix ms; ``fresh_mpid`` names the profile that is made if one must be. The same arguments
+    always give the same decision; nothing is changed, and nothing raised: refusals are decisions too.
+    """
+    policy, request = prepared.policy, prepared.request
+    kind = request.kind
+    if kind == "modify":
+        return modify(policy, prepared.mpids[0], request.changes, view)
+    if kind == "alias":
+        assert request.alias is not None
+        return accept_alias(policy, request.alias, view, now_ms)
+    if kind == "release":
+        return _release(prepared, view)
+    return resolve(policy, cast(Kind, kind), prepared.usable, request.previous_mpid, view, fresh_mpid)
+
+
+def _release(prepared: Prepared, view: View) -> Decision:
+    changes: list[Change] = [Release(*i) for i in prepared.identities if i in view.guarded]
+    if not changes:
+        return Decision(Trace("refused"), error=Refusal(404, "NOT_FOUND_ERROR", "No such value is guarded."))
+    return Decision(Trace("released"), changes=changes)
