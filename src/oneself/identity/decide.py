@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from oneself.identity.alias import accept_alias
-from oneself.identity.model import Change, Decision, Identity, Kind, Refusal, Release, Request, Trace, View
+from oneself.identity.model import Change, Decision, Identity, Refusal, Release, Request, Trace, View
 from oneself.identity.modify import modify, touched
 from oneself.identity.policy import Policy
 from oneself.identity.resolve import Usable, count_values, resolve
@@ -57,7 +57,7 @@ def decide(prepared: Prepared, view: View, now_ms: int, fresh_mpid: int) -> Deci
         return accept_alias(policy, request.alias, view, now_ms)
     if kind == "release":
         return _release(prepared, view)
-    return resolve(policy, cast(Kind, kind), prepared.usable, request.previous_mpid, view, fresh_mpid)
+    return resolve(policy, kind, prepared.usable, request.previous_mpid, view, fresh_mpid)
 
 
 def _release(prepared: Prepared, view: View) -> Decision:
