@@ -1,0 +1,7 @@
+"""The engine: collects waiting requests, reads once, decides in order, commits once, answers."""
+
+from oneself.engine.calls import Call, Outcome
+from oneself.engine.engine import Engine
+from oneself.engine.policies import adopt_policies
+
+__all__ = ["Call", "Engine", "Outcome", "adopt_policies"]

@@ -1,0 +1,227 @@
+"""Group commit: a request waits with its neighbours while the store is busy, never for a timer (docs/engine.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import structlog
+
+from oneself.engine.calls import Call, Outcome
+from oneself.engine.policies import Governing
+from oneself.errors import OneselfError, Overloaded, StoreUnavailable
+from oneself.identity import Create, Decision, Prepared, Refusal, Trace, decide, prepare
+from oneself.journal import Entry
+from oneself.store import Reading, Store, Wanted
+from oneself.store.keys import request_key
+
+__all__ = ["Engine"]
+
+_log = structlog.get_logger("oneself.engine")
+
+MAX_GROUP = 256
+"""A group closes at this many requests."""
+
+MAX_WAITING = 4_096
+"""With this many requests waiting, further ones are refused at once …"""
+
+MAX_WAIT_SECONDS = 2.0
+"""… and so they are when, at the present rate, one would wait longer than this."""
+
+
+class _Waiting(NamedTuple):
+    call: Call
+    prepared: Prepared
+    version: int
+    key: bytes | None
+    answer: asyncio.Future[Outcome]
+
+
+def random_mpid() -> int:
+    """Return a random signed 64-bit integer other than 0."""
+    while True:
+        mpid = secrets.randbits(64) - (1 << 63)
+        if mpid:
+            return mpid
+
+
+def clock_ms() -> int:
+    """Return the time in unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """Answers calls in groups over one store; every answer that is given is durable.
+
+    ``scopes`` are the policies in force. ``submit`` refuses early rather than let the queue grow without end.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        scopes: Mapping[str, Governing],
+        *,
+        max_group: int = MAX_GROUP,
+        max_waiting: int = MAX_WAITING,
+        clock: Callable[[], int] = clock_ms,
+        mpids: Callable[[], int] = random_mpid,
+        on_group: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.store = store
+        self._scopes = dict(scopes)
+        self._max_group = max_group
+        self._max_waiting = max_waiting
+        self._clock = clock
+        self._mpids = mpids
+        self._on_group = on_group
+        self._queue: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._rate = 0.0  # calls answered a second, smoothed
+        self._trouble_until = 0.0
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._worker = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Answer what was accepted, then end; calls from now on are refused."""
+        self._stopping = True
+        self._wake.set()
+        if self._worker is not None:
+            await self._worker
+            self._worker = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call would be answered now."""
+        running = self._worker is not None and not self._worker.done() and not self._stopping
+        return running and time.monotonic() >= self._trouble_until
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a group."""
+        return len(self._queue)
+
+    def submit(self, call: Call) -> asyncio.Future[Outcome]:
+        """Take a call in; the future gives its outcome, or raises ``StoreUnavailable`` with nothing done.
+
+        Raises ``Overloaded`` at once where the call would wait too long. A request is prepared here, before it
+        joins a group, so that a bad one cannot fail its neighbours.
+        """
+        waiting = len(self._queue)
+        if waiting >= self._max_waiting or waiting > self._max_group + self._rate * MAX_WAIT_SECONDS:
+            raise Overloaded(1 + int(waiting / self._rate) if self._rate else 1)
+        if self._worker is None or self._stopping:
+            raise StoreUnavailable("The server is stopping or not started yet.", 1)
+        scope = call.space.rpartition("/")[0]
+        governing = self._scopes[scope]
+        prepared = prepare(governing.policy, call.request)
+        writes = not call.read_only and call.request.kind != "search"
+        key = request_key(call.input, call.request_id) if writes and call.request_id else None
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(call, prepared, governing.version, key, answer))
+        self._wake.set()
+        return answer
+
+    async def _work(self) -> None:
+        while True:
+            if not self._queue:
+                if self._stopping:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
+            started = time.perf_counter()
+            try:
+                outcomes = await self._answer(group)
+            except Exception as error:
+                self._fail(group, error)
+                continue
+            self._trouble_until = 0.0
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                if not waiting.answer.done():  # its client may have gone
+                    waiting.answer.set_result(outcome)
+            seconds = time.perf_counter() - started
+            rate = len(group) / seconds
+            self._rate += 0.05 * (rate - self._rate) if self._rate else rate
+            if self._on_group is not None:
+                self._on_group(len(group), seconds)
+
+    def _fail(self, group: list[_Waiting], error: Exception) -> None:
+        """Answer a group whose decisions could not be made durable: nothing of it was done."""
+        if isinstance(error, StoreUnavailable):
+            failure = error
+        else:
+            _log.error("a group of requests failed", exc_info=error)
+            reason = str(error) if isinstance(error, OneselfError) else "The server met an unexpected error."
+            failure = StoreUnavailable(reason)
+        if not self._trouble_until:
+            _log.warning("requests cannot be answered", reason=str(failure))
+        self._trouble_until = time.monotonic() + failure.retry_after
+        for waiting in group:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(failure)
+
+    async def _answer(self, group: list[_Waiting]) -> list[Outcome]:
+        while True:
+            reading = await self.store.read(
+                *_wanted(group), margin=sum(len(w.call.request.changes) or 1 for w in group)
+            )
+            earlier = {at: await self.store.entry(at) for at in set(reading.answered.values())}
+            now = self._clock()
+            outcomes = [self._outcome(waiting, reading, earlier, now) for waiting in group]
+            created = [
+                c.mpid for _, e in reading.effects.entries for c in e.decision.changes if isinstance(c, Create)
+            ]
+            if created and await self.store.existing(created):
+                continue  # one of 2^64 was drawn twice: decide again with others
+            await self.store.commit(reading)
+            return outcomes
+
+    def _outcome(self, waiting: _Waiting, reading: Reading, earlier: dict[int, Entry | None], now: int) -> Outcome:
+        call, key = waiting.call, waiting.key
+        if key is not None and key in reading.answered:
+            return _repeat(call, reading, earlier, reading.answered[key])
+        decision = decide(waiting.prepared, reading.views[call.space], now, self._mpids())
+        if call.read_only or call.request.kind == "search":
+            if any(isinstance(change, Create) for change in decision.changes):
+                decision.mpid = None
+            return Outcome(decision, call.request)
+        entry = Entry(now, call.space, call.input, waiting.version, call.request, decision, call.request_id)
+        return Outcome(decision, call.request, reading.keep(entry))
+
+
+def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
+    """Return what a group must see of each space, and the request keys it must know the answers of."""
+    spaces: dict[str, Wanted] = {}
+    keys = []
+    for waiting in group:
+        wanted = spaces.get(waiting.call.space)
+        if wanted is None:
+            wanted = spaces[waiting.call.space] = Wanted()
+        wanted.identities.update(waiting.prepared.identities)
+        wanted.mpids.update(waiting.prepared.mpids)
+        if waiting.key is not None:
+            keys.append(waiting.key)
+    return spaces, keys
+
+
+def _unlinks(waiting: _Waiting) -> int:
+    """Return a bound on the identities that a request can take off profiles."""
+    return 3 * len(waiting.call.request.changes) or len(waiting.prepared.identities)
+
+
+def _repeat(call: Call, reading: Reading, earlier: dict[int, Entry | None], position: int) -> Outcome:
+    """Give the answer that the request id had before, which may have been in this very group."""
+    entry = earlier.get(position) or next(entry for at, entry in reading.effects.entries if at == position)
+    if entry.request.kind != call.request.kind:
+        message = f"request_id: it was used before, for a request of another kind ({entry.request.kind})."
+        decision = Decision(Trace("refused"), error=Refusal(400, "BAD_REQUEST", message))
+        return Outcome(decision, call.request)
+    return Outcome(entry.decision, entry.request, position, repeated=True)

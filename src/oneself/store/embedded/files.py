@@ -1,0 +1,120 @@
+"""Opening the files of a data folder: the lock, the schema versions, and SQLite's errors in plain words."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
+
+__all__ = ["FolderLock", "open_database", "plain_errors"]
+
+_WAIT_MS = 5_000
+
+
+class FolderLock:
+    """The lock that keeps a second server off a data folder; it ends with the process that holds it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "oneself.lock"
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take the lock; raise ``StoreInUse`` or, where the folder cannot be written, ``StoreError``."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _folder_error(self._path.parent, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(file, 32).decode("ascii", "replace").strip()
+            os.close(file)
+            who = f" (process {holder})" if holder else ""
+            raise StoreInUse(
+                f"Another server{who} is using the data folder {self._path.parent}. Stop it first, or give this "
+                "one a folder of its own with --data; several servers on the same data need PostgreSQL."
+            ) from error
+        try:
+            os.ftruncate(file, 0)
+            os.write(file, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            os.close(file)
+            raise _folder_error(self._path.parent, error) from error
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back; one that was not taken stays so."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _folder_error(folder: Path, error: OSError) -> StoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"The disk of the data folder {folder} is full. Free some space and start again.")
+    reason = error.strerror or str(error)
+    return StoreError(f"The data folder {folder} cannot be written: {reason}. Check its owner, mode and mount.")
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors on a file into ours: damaged needs somebody, unavailable may pass."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreDamaged(damage(path, str(error))) from error
+    except apsw.FullError as error:
+        raise StoreUnavailable(f"The disk is full: {path} cannot grow. Free some space.") from error
+    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError) as error:
+        raise StoreUnavailable(f"{path} cannot be written: {error}. Check its owner, mode and mount.") from error
+    except (apsw.IOError, apsw.BusyError, apsw.LockedError) as error:
+        raise StoreUnavailable(f"{path} cannot be used now: {error}.") from error
+
+
+def damage(path: Path, reason: str) -> str:
+    """Say what is damaged and how to go on without losing anything."""
+    if path.name == "state.db":
+        return (
+            f"{path} is damaged ({reason}). It is derived from journal.db and nothing is lost: move state.db, "
+            "state.db-wal and state.db-shm out of the folder and start again to rebuild it."
+        )
+    return (
+        f"{path} is damaged ({reason}). It is the record of every decision: stop, keep a copy of the folder, and "
+        "restore the file from a backup."
+    )
+
+
+def open_database(path: Path, migrations: Sequence[str], *, read_only: bool = False) -> apsw.Connection:
+    """Open a SQLite file in WAL mode, bringing its schema to the newest version.
+
+    ``migrations[n]`` leads from version n to n + 1 and runs in one transaction. Raises ``StoreVersion`` where
+    the file is newer than this code, ``StoreDamaged`` where it is no database of ours.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    with plain_errors(path):
+        connection = apsw.Connection(str(path), flags=flags)
+        connection.set_busy_timeout(_WAIT_MS)
+        version = int(connection.pragma("user_version"))
+        if version > len(migrations):
+            raise StoreVersion(
+                f"{path} was written by a newer version of Oneself (schema {version}, this one knows "
+                f"{len(migrations)}). Upgrade Oneself to open it."
+            )
+        if read_only:
+            if version < len(migrations):
+                raise StoreVersion(f"{path} has schema {version}; start `oneself serve` once to upgrade it.")
+            return connection
+        connection.pragma("journal_mode", "wal")
+        for number in range(version, len(migrations)):
+            with connection:
+                connection.execute(migrations[number])
+                connection.pragma("user_version", number + 1)
+        return connection

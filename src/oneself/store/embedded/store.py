@@ -1,0 +1,393 @@
+"""The embedded store: the journal, the tables that follow it, and the rows in memory between them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from oneself.errors import OneselfError, StoreDamaged, StoreUnavailable
+from oneself.identity import HOLDERS_READ, Alias, Create, Identity, Profile, View
+from oneself.journal import Entry
+from oneself.store.contract import PolicyVersion, Reading, Store, StoredProfile, Wanted
+from oneself.store.embedded.files import FolderLock
+from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.pending import Generation
+from oneself.store.embedded.state import StateFile
+from oneself.store.keys import holder_key, request_key
+
+__all__ = ["EmbeddedStore"]
+
+_log = structlog.get_logger("oneself.store")
+
+FLUSH_ROWS = 40_000
+"""The tables are brought up to date when about this many rows wait in memory …"""
+
+FLUSH_SECONDS = 5.0
+"""… or when the oldest of them has waited this long."""
+
+_FULL_ROWS = 10 * FLUSH_ROWS
+
+
+class EmbeddedStore(Store):
+    """One data folder, for one server at a time; ``read_only`` looks into a folder, even one being served.
+
+    ``read`` runs on the calling thread; of a commit only the wait for the disk runs on another.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self._read_only = read_only
+        self._lock = FolderLock(folder)
+        self._journal: JournalFile
+        self._state: StateFile
+        self._active = Generation(0)
+        self._frozen: Generation | None = None
+        self._guarded: dict[bytes, tuple[str, str, str, str, int]] = {}
+        self._syncer: ThreadPoolExecutor | None = None
+        self._flusher: ThreadPoolExecutor | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._flushing = asyncio.Lock()
+        self._due = asyncio.Event()
+        self._flushed = asyncio.Event()
+        self._written = 0
+        self._restart_log = False
+        self.failure: OneselfError | None = None
+
+    # -- opening and closing -----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the folder and fold in what the tables lack of the journal."""
+        if self._read_only:
+            if not (self.folder / "journal.db").exists():
+                raise StoreUnavailable(f"{self.folder} holds no data. Name the folder with --data DIR.")
+        else:
+            self._lock.take()
+        try:
+            self._journal = JournalFile(self.folder / "journal.db", read_only=self._read_only)
+            self._state = StateFile(self.folder / "state.db", read_only=self._read_only)
+            progress = self._state.progress()
+            if progress > self._journal.position:
+                raise StoreDamaged(
+                    f"{self.folder}: state.db has seen decision {progress}, but journal.db ends at "
+                    f"{self._journal.position}. Restore the newest journal.db; if that is the newest, move "
+                    "state.db, state.db-wal and state.db-shm out of the folder and start again to rebuild it."
+                )
+            self._guarded = self._state.guarded()
+            self._active = Generation(progress)
+            self._written = progress
+            self._syncer = ThreadPoolExecutor(1, "oneself-sync")
+            self._flusher = ThreadPoolExecutor(1, "oneself-flush")
+            await self._recover(progress)
+        except BaseException:
+            self._lock.release()
+            raise
+        if not self._read_only:
+            self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """Write what waits in memory and release the folder."""
+        if self._follower is not None:
+            self._follower.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._follower
+            self._follower = None
+        if self._syncer is None or self._flusher is None:
+            return
+        try:
+            if not self._read_only and self.failure is None:
+                await self.flush()
+        finally:
+            self._syncer.shutdown()
+            self._flusher.shutdown()
+            self._syncer = self._flusher = None
+            self._journal.close()
+            self._state.close()
+            self._lock.release()
+
+    async def _recover(self, progress: int) -> None:
+        """Fold the journal's tail into memory, flushing on the way where there is much of it."""
+        for chunk in self._journal.entries(progress):
+            wanted: dict[str, Wanted] = {}
+            for _, entry in chunk:
+                space = wanted.setdefault(entry.space, Wanted())
+                for change in entry.decision.changes:
+                    if isinstance(change, Alias):
+                        space.mpids |= {change.source, change.destination}
+                        continue
+                    if not isinstance(change, Create):
+                        space.identities.add((change.type, change.value))
+                    mpid = getattr(change, "mpid", None)
+                    if mpid is not None:
+                        space.mpids.add(mpid)
+            reading = self._read(wanted, (), margin=len(chunk))
+            for position, entry in chunk:
+                reading.position = position
+                reading.keep(entry)
+            self._take(reading)
+            if not self._read_only and self._active.rows >= FLUSH_ROWS:
+                await self.flush()
+
+    # -- the path of an answer ---------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The position of the last durable entry."""
+        return self._journal.position
+
+    async def read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes] = (), *, margin: int = 0) -> Reading:
+        """Return views of the wanted parts of each space, and which request keys were answered."""
+        return self._read(wanted, requests, margin)
+
+    async def commit(self, reading: Reading) -> None:
+        """Sync the entries, then hold their rows in memory until the tables have them."""
+        entries = reading.effects.entries
+        if not entries:
+            return
+        if self.failure is not None:
+            raise self.failure
+        if self._active.rows >= _FULL_ROWS:
+            await self._wait_for_tables()
+        loop = asyncio.get_running_loop()
+        try:
+            self._journal.append(entries)
+            await loop.run_in_executor(self._syncer, self._sync)
+        except BaseException:
+            self._journal.undo()
+            raise
+        self._take(reading)
+        if self._active.rows >= FLUSH_ROWS:
+            self._due.set()
+
+    async def _wait_for_tables(self) -> None:
+        """Hold a group up while too many rows wait in memory; the queue before it then refuses more."""
+        self._flushed.clear()
+        self._due.set()
+        try:
+            await asyncio.wait_for(self._flushed.wait(), 2 * FLUSH_SECONDS)
+        except TimeoutError:
+            raise StoreUnavailable(f"{self.folder / 'state.db'} cannot follow the journal.") from None
+
+    def _sync(self) -> None:
+        self._journal.sync()
+        if self._restart_log:
+            self._restart_log = False
+            self._journal.restart_log()
+
+    def _take(self, reading: Reading) -> None:
+        effects = reading.effects
+        last = effects.entries[-1][0]
+        self._journal.position = max(self._journal.position, last)
+        self._active.take(effects, last)
+        for key, space, type_, value, why, at in effects.guarded:
+            self._guarded[key] = (space, type_, value, why, at)
+        for key in effects.released:
+            self._guarded.pop(key, None)
+
+    def _generations(self) -> tuple[Generation, ...]:
+        return (self._active,) if self._frozen is None else (self._frozen, self._active)
+
+    def _read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes], margin: int) -> Reading:
+        reading = Reading(self._journal.position + 1)
+        for space, want in wanted.items():
+            view = reading.views[space] = View()
+            if want.identities:
+                self._read_holders(space, view, want.identities, HOLDERS_READ + margin)
+            mpids = want.mpids | {mpid for rows in view.holders.values() for _, mpid in rows}
+            if mpids:
+                self._read_profiles(space, view, mpids)
+        if requests:
+            self._read_requests(reading, requests)
+        return reading
+
+    def _read_holders(self, space: str, view: View, identities: Iterable[Identity], limit: int) -> None:
+        identities = list(identities)
+        keys = [holder_key(space, *identity) for identity in identities]
+        gone: dict[bytes, set[tuple[int, int]]] = {}
+        generations = self._generations()
+        for rows in generations:
+            for key in keys:
+                if key in rows.unlinked:
+                    gone[key] = gone.get(key, set()) | rows.unlinked[key]
+        if gone:
+            limit += max(len(rows) for rows in gone.values())
+        for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
+            for rows in generations:
+                linked = rows.linked.get(key)
+                if linked:  # a row may stand in the tables already, just written
+                    holders = linked[::-1] + [row for row in holders if row not in linked]
+            if key in gone:
+                left = gone[key]
+                holders = [row for row in holders if row not in left]
+            view.holders[identity] = holders
+            if key in self._guarded:
+                view.guarded.add(identity)
+
+    def _read_profiles(self, space: str, view: View, mpids: set[int]) -> None:
+        missing = []
+        active, frozen = self._active.profiles, self._frozen.profiles if self._frozen else {}
+        crowded: list[Profile] = []
+        for mpid in mpids:
+            found = active.get(mpid) or frozen.get(mpid)
+            if found is None:
+                missing.append(mpid)
+            elif found[0] == space:
+                view.profiles[mpid] = found[1]
+                if found[1].more:
+                    crowded.append(found[1])
+        if missing:
+            for its_space, profile in self._state.profiles(missing):
+                if its_space == space:
+                    view.profiles[profile.mpid] = profile
+                    if profile.more:
+                        crowded.append(profile)
+        if crowded:
+            self._read_further(view, crowded)
+
+    def _read_further(self, view: View, crowded: list[Profile]) -> None:
+        """Read which of the wanted identities the profiles hold that hold more than their row has room for."""
+        missing = []
+        for profile in crowded:
+            for type_, value in view.holders:
+                if type_ not in profile.more or value in profile.held[type_]:
+                    continue
+                key = (profile.mpid, type_, value)
+                for rows in reversed(self._generations()):
+                    if key in rows.further:
+                        at = rows.further[key]
+                        if at is not None:
+                            view.further[(profile.mpid, (type_, value))] = at
+                        break
+                else:
+                    missing.append(key)
+        if missing:
+            for mpid, type_, value, at in self._state.further(missing):
+                view.further[(mpid, (type_, value))] = at
+
+    def _read_requests(self, reading: Reading, keys: Sequence[bytes]) -> None:
+        missing = []
+        for key in keys:
+            for rows in self._generations():
+                at = rows.requests.get(key)
+                if at is not None:
+                    reading.answered[key] = at
+                    break
+            else:
+                missing.append(key)
+        if missing:
+            for index, at in self._state.requests(missing):
+                reading.answered[missing[index]] = at
+
+    # -- the tables follow -------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Bring the tables up to date with the journal."""
+        last = self._active.position
+        while self._written < last:
+            await self._flush_generation()
+
+    async def _flush_generation(self) -> None:
+        async with self._flushing:
+            if self._frozen is None:
+                if self._active.position == self._written:
+                    return
+                self._frozen, self._active = self._active, Generation(self._active.position)
+            frozen = self._frozen
+            await asyncio.get_running_loop().run_in_executor(self._flusher, self._write, frozen)
+            self._written = frozen.position
+            self._frozen = None
+            self._restart_log = True
+            self._flushed.set()
+
+    def _write(self, rows: Generation) -> None:
+        self._state.write(rows)
+        self._journal.checkpoint()
+
+    async def _follow(self) -> None:
+        """Flush whenever enough rows wait, or some have waited long enough; try again where that fails."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), FLUSH_SECONDS)
+            self._due.clear()
+            try:
+                await self._flush_generation()
+            except StoreUnavailable as error:  # nothing is lost: the journal has every row
+                _log.warning("state.db cannot follow the journal", reason=str(error))
+                await asyncio.sleep(error.retry_after)
+            except OneselfError as error:
+                _log.error("state.db is damaged", reason=str(error))
+                self.failure = error
+                return
+
+    # -- looking things up -------------------------------------------------------------------------------------
+
+    async def existing(self, mpids: Sequence[int]) -> set[int]:
+        """Return those of some MPIDs that were ever given to a profile."""
+        found = {mpid for rows in self._generations() for mpid in mpids if mpid in rows.profiles}
+        return found | {profile.mpid for _, profile in self._state.profiles(mpids)}
+
+    async def entry(self, position: int) -> Entry | None:
+        """Return the journal entry at a position."""
+        return self._journal.entry(position)
+
+    async def entries(self, after: int = 0) -> AsyncIterator[tuple[int, Entry]]:
+        """Yield the journal in its order."""
+        for chunk in self._journal.entries(after):
+            for row in chunk:
+                yield row
+
+    async def find_request(self, request_id: str) -> list[int]:
+        """Return the positions of the decisions on a request id."""
+        inputs = set(self._state.inputs()).union(*(rows.inputs for rows in self._generations()))
+        reading = Reading(0)
+        self._read_requests(reading, [request_key(name, request_id) for name in sorted(inputs)])
+        return sorted(reading.answered.values())
+
+    async def profile(self, mpid: int) -> StoredProfile | None:
+        """Return a profile with all it holds and held, and the decisions that concern it."""
+        found: tuple[str, Profile] | None = None
+        for rows in self._generations():
+            found = rows.profiles.get(mpid, found)
+        if found is None:
+            stored = self._state.profiles([mpid])
+            if not stored:
+                return None
+            found = stored[0]
+        space, profile = found
+        further = {(type_, value): at for type_, value, at in self._state.further_of(mpid)} if profile.more else {}
+        history = {(row.ended, row.type, row.value): row for row in self._state.history_of(mpid)}
+        decisions = {profile.created, *self._state.decisions_of(mpid)}
+        for rows in self._generations():
+            for (of, type_, value), at in rows.further.items():
+                if of == mpid and at is not None:
+                    further[type_, value] = at
+                elif of == mpid:
+                    further.pop((type_, value), None)
+            history |= {(row.ended, row.type, row.value): row for row in rows.history.get(mpid, ())}
+            decisions.update(rows.concerned.get(mpid, ()))
+        held = [(type_, value, at) for type_, values in profile.held.items() for value, at in values.items()]
+        held += [(type_, value, at) for (type_, value), at in further.items()]
+        held.sort(key=lambda row: row[2])
+        return StoredProfile(
+            mpid, space, profile.created, held, [history[key] for key in sorted(history)], sorted(decisions)
+        )
+
+    async def guarded(self, space: str) -> list[tuple[str, str, str, int]]:
+        """Return the guarded values of a space, oldest first."""
+        rows = [row[1:] for row in self._guarded.values() if row[0] == space]
+        return sorted(rows, key=lambda row: row[3])
+
+    async def policies(self) -> list[PolicyVersion]:
+        """Return every policy version, oldest first."""
+        return self._journal.policies()
+
+    async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
+        """Keep new settings of a scope as its next version."""
+        versions = [policy.version for policy in self._journal.policies() if policy.scope == scope]
+        policy = PolicyVersion(scope, max(versions, default=0) + 1, at_ms, self.position + 1, settings)
+        self._journal.add_policy(policy)
+        return policy

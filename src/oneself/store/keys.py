@@ -1,0 +1,20 @@
+"""The keys under which identities and requests are looked up: 128-bit digests, so that any value costs the same.
+
+At a billion keys the chance that any two of them collide is below 1 in 10^20, so a key stands for its value.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+__all__ = ["holder_key", "request_key"]
+
+
+def holder_key(space: str, type_: str, value: str) -> bytes:
+    """Return the 16-byte key of an identity in a space."""
+    return blake2b(f"{space}\0{type_}\0{value}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def request_key(input_: str, request_id: str) -> bytes:
+    """Return the 16-byte key under which an input's request is answered once."""
+    return blake2b(f"{input_}\0{request_id}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
