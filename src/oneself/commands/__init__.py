@@ -1,0 +1,67 @@
+"""The command line: one module a command, each imported only when it is run (docs/commands.md)."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from oneself import __version__
+from oneself.errors import OneselfError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Final = {
+    "serve": ("oneself.commands.serve:serve", "Run the server."),
+    "check": ("oneself.commands.check:check", "Validate a configuration file."),
+    "resolve": ("oneself.commands.resolve:resolve", "Answer identity requests without a server, with their traces."),
+    "why": ("oneself.commands.why:why", "Tell the decisions behind a profile or a request, in words."),
+    "bench": ("oneself.commands.bench:bench", "Run the benchmarks."),
+}
+"""Each command's place, ``MODULE:ATTRIBUTE``, and its line in ``oneself --help``."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command only when it is run, and shows an ``OneselfError`` as a plain message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        close = difflib.get_close_matches(args[0], COMMANDS, 1)
+        if args[0] not in COMMANDS and close:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OneselfError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="oneself")
+def main() -> None:
+    """Oneself resolves identities and keeps customer profiles: every decision explained, durable and reversible.
+
+    \b
+    Example:
+      oneself serve --data ./oneself-data
+    """
