@@ -47,7 +47,9 @@ def check_scopes(
     if not isinstance(value, dict):
         problems.append(("scope", "must be a table of scopes; write [scope.NAME]."))
         value = {}
-    used = {workspace.scope: workspace for workspace in reversed(workspaces)}
+    used: dict[str, Workspace] = {}
+    for workspace in workspaces:
+        used.setdefault(workspace.scope, workspace)
     settings = {name: PolicySettings() for name in used}
     policies = {name: build() for name in used}
     for name, section in value.items():

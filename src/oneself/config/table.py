@@ -61,6 +61,7 @@ class Table:
             self.values = value
         else:
             problems.append((place, f"must be a table, not {_type(value)}."))
+            self.values = dict.fromkeys(keys, UNREADABLE)
         for key in self.values:
             if key not in keys:
                 self.wrong(key, f"is no key{meant(key, keys)} Allowed: {listed(keys)}.")
