@@ -15,6 +15,7 @@ import hashlib
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -27,6 +28,9 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import httpx
+
+from oneself.identity import Create, Identity, Link, Unlink
+from oneself.journal import Entry, decode
 
 START_SECONDS = 30
 STOP_SECONDS = 20
@@ -131,9 +135,27 @@ class Server:
         body = {"environment": "production", "request_id": str(uuid4()), "known_identities": identities}
         return _done(self.post(f"/v1/{kind}", body | (more or {}), input=input, **query))
 
-    def look(self, identities: Mapping[str, str]) -> Any:
+    def look(self, identities: Mapping[str, str], *, previous_mpid: str | None = None) -> Any:
         """Ask whom these identities would find, and which of them it holds, without leaving a trace."""
-        return self.identity("identify", identities, read_only="true", return_matches="true")
+        more = {"previous_mpid": previous_mpid}
+        return self.identity("identify", identities, more=more, read_only="true", return_matches="true")
+
+    def journal(self) -> list[Entry]:
+        """Every decision so far, read from the data folder while the server runs."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.data}/journal.db?mode=ro", uri=True)) as file:
+            return [decode(body) for (body,) in file.execute("SELECT body FROM entry ORDER BY position")]
+
+    def held(self) -> dict[int, set[Identity]]:
+        """What each profile holds by now: the fold of the journal's changes."""
+        profiles: dict[int, set[Identity]] = {}
+        for change in (change for entry in self.journal() for change in entry.decision.changes):
+            if isinstance(change, Create):
+                profiles[change.mpid] = set()
+            elif isinstance(change, Link):
+                profiles[change.mpid].add((change.type, change.value))
+            elif isinstance(change, Unlink):
+                profiles[change.mpid].remove((change.type, change.value))
+        return profiles
 
     def modify(self, mpid: str, *changes: tuple[str, str | None, str | None], input: str = "server") -> Any:
         """Send a modify request of ``(type, old, new)`` changes and return its 200 body."""
