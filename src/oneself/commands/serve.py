@@ -1,0 +1,176 @@
+"""``oneself serve``: runs the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from oneself.config import PLATFORM_KINDS, Config, Input, generate, load
+from oneself.errors import ConfigError
+from oneself.logs import configure
+
+__all__ = ["serve"]
+
+DEFAULT_DATA = Path("oneself-data")
+
+_SWITCH_SECONDS = 0.0005
+"""How long one thread may keep another from running; the thread that waits for the disk must not wait for long."""
+
+
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    config: Config
+    data: Path
+    host: str
+    port: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    demo: bool
+    generated: Path | None
+
+
+@click.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Configuration file (TOML).")
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder.  [default: ./oneself-data]"
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Certificate chain (PEM)."
+)
+@click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Private key (PEM).")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Server processes.")
+@click.option("--demo", is_flag=True, help="Fill the first workspace with the sample shop.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="What to log; debug adds a line for each request.",
+)
+def serve(
+    config_file: Path | None,
+    data: Path | None,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    workers: int,
+    demo: bool,
+    log_level: str,
+) -> None:
+    """Run the server until it is told to stop (SIGTERM or SIGINT).
+
+    Without a configuration it makes one in the data folder: a workspace, a server input and a web input with
+    random credentials. It prints the address, the keys and a curl line that works.
+
+    \b
+    Example:
+      oneself serve --data ./oneself-data --port 8080
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key belong together; give both or neither.")
+    configure(log_level)
+    config, folder, generated = _configuration(config_file, data)
+    if workers > 1:
+        raise click.UsageError("--workers above 1 needs a database; one server writes to a data folder.")
+    options = _Options(
+        config=config, data=folder, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, demo=demo,
+        generated=generated,
+    )  # fmt: skip
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    _run(options)
+
+
+def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config, Path, Path | None]:
+    """Return the configuration, the data folder, and the path of the configuration where that was generated."""
+    if config_file is not None:
+        config = load(config_file, os.environ)
+        generated = None
+    else:
+        folder = data or Path(os.environ.get("ONESELF_DATA") or DEFAULT_DATA)
+        generated = folder / "oneself.toml"
+        if not generated.exists():
+            generate(folder)
+        config = load(generated, os.environ)
+    if config.database is not None:
+        source = str(config_file or generated)
+        raise ConfigError(source, [("database", "this version keeps its data in a folder only; set data instead.")])
+    return config, data or config.data or DEFAULT_DATA, generated
+
+
+def _run(options: _Options) -> None:
+    import uvloop
+
+    uvloop.run(_serve(options))
+
+
+async def _serve(options: _Options) -> None:
+    from oneself.engine import Engine, adopt_policies
+    from oneself.engine.engine import clock_ms
+    from oneself.http import ServerSettings, create_app
+    from oneself.http import serve as serve_http
+    from oneself.store import EmbeddedStore
+
+    store = EmbeddedStore(options.data)
+    await store.open()
+    try:
+        engine = Engine(store, await adopt_policies(store, options.config.scopes, clock_ms))
+        await engine.start()
+        try:
+            if options.demo:
+                await _fill(engine, options.config)
+            settings = ServerSettings(
+                host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
+            )
+            app = create_app(options.config, engine)
+            await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
+        finally:
+            await engine.stop()
+    finally:
+        await store.close()
+
+
+async def _fill(engine: object, config: Config) -> None:
+    from oneself.demo import fill
+    from oneself.engine import Engine
+
+    assert isinstance(engine, Engine)
+    workspace = config.workspaces[0]
+    own = [input_ for input_ in config.inputs if input_.workspace == workspace.name]
+    web = next((i for i in own if i.kind in PLATFORM_KINDS), None)
+    server = next((i for i in own if i.kind == "server"), web)
+    if web is None or server is None:
+        raise ConfigError("--demo", [("input", f"workspace {workspace.name} needs a web input for the sample shop.")])
+    made = await fill(engine, f"{workspace.scope}/production", web.id, server.id)
+    click.echo(f"The sample shop is in workspace {workspace.name} ({made} new decisions).")
+
+
+def _greet(options: _Options, port: int) -> None:
+    scheme = "https" if options.tls_cert else "http"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    url = f"{scheme}://{host}:{port}"
+    click.echo(f"Oneself serves {url} with its data in {options.data}")
+    if options.generated is not None:
+        click.echo(f"Its configuration, which holds the keys, is {options.generated}")
+        for input_ in options.config.inputs:
+            click.echo(
+                f"  {input_.name:7} key {input_.key}" + ("" if input_.key_only else f" secret {input_.secret}")
+            )
+        server = next((i for i in options.config.inputs if i.secret and not i.key_only), None)
+        if server is not None:
+            click.echo("Try it:\n" + _curl(url, server, insecure=options.tls_cert is not None))
+    sys.stdout.flush()
+
+
+def _curl(url: str, caller: Input, *, insecure: bool) -> str:
+    flag = " -k" if insecure else ""
+    body = '{"environment":"production","known_identities":{"email":"ana@example.com"}}'
+    return f"curl{flag} -u {caller.key}:{caller.secret} {url}/v1/identify -d '{body}'"
