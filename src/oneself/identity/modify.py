@@ -43,22 +43,25 @@ def modify(policy: Policy, mpid: int, asked: Sequence[IdentityChange], view: Vie
     Values that do not count are dropped as they are from any request; with nothing left it is refused.
     """
     if mpid not in view.profiles:
-        return _refuse(Trace("refused"), 404, "NOT_FOUND_ERROR", f"No user has the MPID {mpid}.")
+        return _refuse([], Refusal(404, "NOT_FOUND_ERROR", f"No user has the MPID {mpid}."))
+    was_known = not policy.login.isdisjoint(view.profiles[mpid].held)
     work = _Modify(policy, mpid, view.copy())
     for change in asked:
         refusal = work.change(change)
         if refusal:
-            return Decision(work.trace, error=refusal)
+            return _refuse(work.trace.dropped, refusal)
     if len(work.trace.dropped) == len(asked):
         listed = ", ".join(f"{d.type} ({d.why.replace('_', ' ')})" for d in work.trace.dropped)
-        return _refuse(work.trace, 400, "LOOKUP_ERROR", f"No new_value can be used: {listed}.")
+        return _refuse(work.trace.dropped, Refusal(400, "LOOKUP_ERROR", f"No new_value can be used: {listed}."))
     known = not policy.login.isdisjoint(work.view.profiles[mpid].held)
+    if known and not was_known:
+        work.guard_shared(asked)
     return Decision(work.trace, mpid, known, changes=work.changes)
 
 
-def _refuse(trace: Trace, status: int, code: str, message: str) -> Decision:
-    trace.why = "refused"
-    return Decision(trace, error=Refusal(status, code, message))
+def _refuse(dropped: list[Dropped], error: Refusal) -> Decision:
+    """Refuse all of a request; its trace tells nothing of changes that were not made."""
+    return Decision(Trace("refused", dropped=dropped), error=error)
 
 
 class _Modify:
@@ -95,6 +98,16 @@ class _Modify:
             self.trace.notes.append(Note(type_, "unchanged"))
             return None
         return self._add(type_, old if holds_old else None, new, replaced_stale=old is not None)
+
+    def guard_shared(self, asked: Sequence[IdentityChange]) -> None:
+        """Guard what the profile, which has become known, shares with too many known ones; it keeps its links."""
+        for change in asked:
+            type_, new = change.identity_type, self._normal(change.identity_type, change.new_value)
+            if new is None or (type_, new) in self.view.guarded:
+                continue
+            held = self.view.holds(self.view.profiles[self.mpid], type_, new)
+            if held and is_over_shared(self.policy, (type_, new), self.mpid, self.view):
+                self._do(Guard(type_, new, "max_known_profiles_per_value"))
 
     def _add(self, type_: str, old: str | None, new: str, *, replaced_stale: bool) -> Refusal | None:
         """Link a value that the profile does not hold, in the place of ``old`` where that is given."""
@@ -150,8 +163,8 @@ class _Modify:
     def _normal(self, type_: str, value: str | None) -> str | None:
         return None if value is None else normalise(type_, value, self.policy.phone_region)
 
-    def _immutable(self, message: str) -> Refusal:
-        self.trace.why = "refused"
+    @staticmethod
+    def _immutable(message: str) -> Refusal:
         return Refusal(400, "IMMUTABLE_IDENTITY", message)
 
     def _do(self, change: Change) -> None:

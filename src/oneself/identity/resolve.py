@@ -281,7 +281,7 @@ def _link(
                 guard = Guard(*deciding, "max_values_per_profile")
                 if guard not in changes:
                     changes.append(guard)
-        elif known and is_over_shared(policy, identity, mpid, view):
+        elif (known or type_ in policy.login) and is_over_shared(policy, identity, mpid, view):
             refused.append(Refused(type_, value, "max_known_profiles_per_value"))
             changes.append(Guard(type_, value, "max_known_profiles_per_value"))
         else:
