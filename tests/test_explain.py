@@ -1,0 +1,212 @@
+"""Decisions in words: every word of the trace has some, and the text tells what happened."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from oneself import explain as words
+from oneself.commands.resolve import Memory, answer
+from oneself.explain import explain
+from oneself.identity import (
+    Alias,
+    AliasRequest,
+    Change,
+    Create,
+    Decision,
+    Dropped,
+    Guard,
+    IdentityChange,
+    Link,
+    Note,
+    Policy,
+    PolicySettings,
+    Refusal,
+    Refused,
+    Release,
+    Request,
+    Seen,
+    Step,
+    Trace,
+    Unlink,
+    build,
+)
+from oneself.identity.model import Why
+
+
+def literals(struct: type, field: str) -> set[str]:
+    """Return the values that a field of a struct may have, but the empty one."""
+    types = {one.name: one.type for one in msgspec.structs.fields(struct)}
+    return set(get_args(types[field])) - {""}
+
+
+@pytest.mark.parametrize(
+    ("said", "values"),
+    [
+        (words.WHY, set(get_args(Why))),
+        (words.OUTCOMES, literals(Step, "outcome")),
+        (words.TIES, literals(Trace, "tie")),
+        (words.DROPPED, literals(Dropped, "why")),
+        (words.REFUSED, literals(Refused, "why")),
+        (words.NOTES, literals(Note, "why")),
+        (words.UNLINKED, literals(Unlink, "why")),
+        (words.GUARDED, literals(Guard, "why")),
+        (words.PASSED, {"login", "immutable", "outside", "contradicted"}),
+    ],
+)
+def test_every_value_of_the_model_has_words_of_its_own(said, values):
+    assert values
+    assert set(said) == values
+    assert len(set(said.values())) == len(values)
+
+
+EVERY_CHANGE: list[Change] = [
+    Create(7),
+    Link(7, "email", "a@example.com"),
+    *(Unlink(7, "email", "a@example.com", why, 8) for why in sorted(words.UNLINKED)),
+    *(Guard("other", "x", why) for why in sorted(words.GUARDED)),
+    Release("other", "x"),
+    Alias(7, 8, 0, 1000, 2000),
+]
+
+
+def test_every_change_is_told_with_all_it_concerns():
+    assert {type(change) for change in EVERY_CHANGE} == set(get_args(Change))
+    lines = explain(Request("identify"), Decision(Trace("matched"), 7, changes=EVERY_CHANGE))
+    told = lines[lines.index("changes:") + 1 :]
+    assert len(told) == len(set(told)) == len(EVERY_CHANGE)
+    for change, line in zip(EVERY_CHANGE, told, strict=True):
+        assert str(getattr(change, "mpid", "")) in line
+        assert str(getattr(change, "type", "")) in line
+        assert str(getattr(change, "value", "")) in line
+    assert "1970-01-01 00:00:02.000" in told[-1]
+
+
+def test_everything_in_a_trace_is_told():
+    trace = Trace(
+        "matched",
+        steps=[
+            Step("customerid", "none", []),
+            Step("email", "none", [Seen(1, "login"), Seen(2, "login"), Seen(3, "immutable")]),
+            Step("other", "found", [Seen(4), Seen(5), Seen(6), Seen(9, "contradicted:customerid")]),
+            Step("other2", "narrowed", [Seen(4), Seen(5), Seen(7, "outside")]),
+            Step("other3", "unchanged", [Seen(4), Seen(5)]),
+        ],
+        tie="latest",
+        among=[4, 5],
+        dropped=[Dropped("ios_idfa", "null", "junk")],
+        refused=[Refused("email", "e", "unique", 1), Refused("customerid", "c", "immutable", 4)],
+        notes=[Note("other4", "moved", 11)],
+    )
+    request = Request(
+        "identify", {"customerid": "c", "email": "e", "other": "o", "other2": "p", "other3": None}, previous_mpid=12
+    )
+    assert explain(request, Decision(trace, 5, True, ["other"])) == [
+        "identify: customerid 'c', email 'e', other 'o', other2 'p'; before it was MPID 12",
+        "answer: MPID 5, a known user; of the request it already held other",
+        "why: this profile was found by its identities",
+        "does not count:",
+        "  ios_idfa 'null': it is a placeholder that stands for nobody (junk)",
+        "walk, by priority:",
+        "  customerid 'c': nobody holds it",
+        "  email 'e': finds nobody",
+        "    passed over: MPIDs 1, 2: known, but by none of the login identities in the request",
+        "    passed over: MPID 3: has an immutable identity, but none that is in the request",
+        "  other 'o': finds MPIDs 4, 5, 6",
+        "    passed over: MPID 9: another account: it holds another customerid than the request",
+        "  other2 'p': narrows the candidates to MPIDs 4, 5",
+        "    passed over: MPID 7: not among the candidates that the steps before have left",
+        "  other3 '': keeps the candidates MPIDs 4, 5",
+        "tie: of MPIDs 4, 5 it is 5: it was linked most recently to the identity that decided",
+        "not linked:",
+        "  email 'e': MPID 1 holds it, and it is unique",
+        "  customerid 'c': MPID 4 keeps the customerid that it has, which is immutable",
+        "notes:",
+        "  other4: the value was taken from MPID 11",
+    ]
+
+
+def test_what_was_asked_is_told_for_every_kind():
+    done = Decision(Trace("modified"), 7)
+    changes = (
+        IdentityChange("email", None, "a"),
+        IdentityChange("email", "a", None),
+        IdentityChange("email", "a", "b"),
+    )
+    first = explain(Request("modify", mpid=7, changes=changes), done)[0]
+    assert first == "modify: MPID 7: add email 'a', remove email 'a', change email 'a' to 'b'"
+    alias = Request("alias", alias=AliasRequest(1, 2, start_ms=0, end_ms=10**18))
+    assert explain(alias, done)[0] == (
+        "alias: MPID 1 to MPID 2 from 1970-01-01 00:00:00.000+00:00 until 1000000000000000000 ms"
+    )
+    assert explain(Request("alias", alias=AliasRequest(1, 2)), done)[0] == "alias: MPID 1 to MPID 2"
+    assert explain(Request("release", {"other": "x"}), done)[0] == "release: other 'x'"
+    assert explain(Request("search"), done)[0] == "search: no identity"
+
+
+def test_the_answer_is_told():
+    request = Request("identify", {"email": "a"})
+    refused = Decision(Trace("refused"), error=Refusal(400, "LOOKUP_ERROR", "Nothing is usable."))
+    assert explain(request, refused)[1] == "answer: 400 LOOKUP_ERROR: Nothing is usable."
+    assert explain(request, Decision(Trace("new")))[1] == (
+        "answer: a profile that is not made, since nothing is written, an anonymous user"
+    )
+    assert explain(request, Decision(Trace("released")))[1] == "answer: accepted"
+    assert explain(request, Decision(Trace("alias_accepted"), 7))[1] == "answer: accepted"
+
+
+def test_a_value_never_breaks_a_line_and_is_cut_where_it_is_long():
+    lines = explain(Request("identify", {"email": "\x1b[2J\n" + "x" * 1000}), Decision(Trace("new"), 7))
+    assert all(line.isprintable() and len(line) < 200 for line in lines)
+    assert "\\x1b[2J\\n" in lines[0]
+
+
+# -- the words that decisions really use ------------------------------------------------------------------------
+
+
+def flow(policy: Policy, *requests: Request) -> list[str]:
+    """Decide requests one after another, each new profile being numbered from 1; return the last in words."""
+    state, lines = Memory(), []
+    for mpid, request in enumerate(requests, 1):
+        lines = explain(request, answer(state, policy, request, mpid))
+    return lines
+
+
+def identify(**identities: str) -> Request:
+    return Request("identify", dict(identities))
+
+
+def logout(**identities: str) -> Request:
+    return Request("logout", dict(identities))
+
+
+@pytest.mark.parametrize(
+    ("settings", "requests", "told"),
+    [
+        ({}, [identify(customerid="A", email="e"), identify(email="e")],
+         "    passed over: MPID 1: known, but by none of the login identities in the request"),
+        ({"login": ("email", "customerid"), "unique": ("customerid",), "immutable": ("customerid",)},
+         [identify(customerid="A", email="e"), identify(email="e")],
+         "    passed over: MPID 1: has an immutable identity, but none that is in the request"),
+        ({"strategy": "profile_isolation"},
+         [identify(customerid="A", email="e"), identify(customerid="B", email="e")],
+         "    passed over: MPID 1: another account: it holds another customerid than the request"),
+        ({}, [logout(ios_idfv="i"), logout(ios_idfv="i"), identify(ios_idfv="i")],
+         "tie: of MPIDs 2, 1 it is 2: it was linked most recently to the identity that decided"),
+        ({"priority": ("customerid", "ios_idfv", "other2")},
+         [logout(ios_idfv="i"), logout(ios_idfv="i"), identify(other2="p"), identify(ios_idfv="i", other2="p")],
+         "    passed over: MPID 3: not among the candidates that the steps before have left"),
+        ({"strategy": "profile_isolation"},
+         [identify(customerid="A", email="e"), identify(customerid="B", email="e")],
+         "  email 'e': MPID 1 holds it, and it is unique"),
+        ({"max_known_profiles_per_value": 1},
+         [identify(customerid="A", other="o"), identify(customerid="B", other="o"), identify(other="o")],
+         "  other 'o': it is guarded, and finds nobody until it is released"),
+        ({}, [logout(ios_idfv="i")], "why: a logout without login identities: a new anonymous profile"),
+    ],
+)  # fmt: skip
+def test_a_real_decision_is_told(settings, requests, told):
+    lines = flow(build(PolicySettings(**settings)), *requests)
+    assert told in lines, "\n".join(lines)
