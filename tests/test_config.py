@@ -11,9 +11,11 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oneself.config import ApiClient, Config, Input, Workspace, generate, load
-from oneself.config.check import TEXT_KEYS
+from oneself.config.check import TEXT_KEYS, check
 from oneself.errors import ConfigError
 from oneself.identity import PolicySettings, build
 
@@ -370,6 +372,44 @@ def test_a_problem_is_told_with_its_key_and_alone(write, text, key, told):
     ((found, message),) = problems_of(write(text))
     assert found == key
     assert told in message
+
+
+@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(PolicySettings)])
+def test_every_setting_of_a_scope_is_checked(write, field):
+    ((key, _),) = problems_of(write(W + f"[scope.shop]\n{field} = {{}}"))
+    assert key == f"scope.shop.{field}"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates()
+    | st.sampled_from(["shop", "web", "server", "default", "best_match", "email", "customerid", "24h", "admin", 1]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+def tables(struct: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, object]]:
+    return st.dictionaries(st.sampled_from([*struct.__struct_fields__, "else"]), VALUES, max_size=7)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "data": VALUES,
+            "database": VALUES,
+            "workspace": st.lists(tables(Workspace), max_size=3) | VALUES,
+            "input": st.lists(tables(Input), max_size=3) | VALUES,
+            "api_client": st.lists(tables(ApiClient), max_size=2) | VALUES,
+            "scope": st.dictionaries(st.sampled_from(["shop", "x"]), tables(PolicySettings), max_size=2) | VALUES,
+        },
+    )
+)
+def test_any_document_is_a_configuration_or_has_problems(document):
+    problems: list[tuple[str, str]] = []
+    config = check(document, problems)
+    assert (config is None) == bool(problems)
+    assert all(key and message.endswith((".", ")")) for key, message in problems), problems
 
 
 def test_problems_show_no_secret(write):

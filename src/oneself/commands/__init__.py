@@ -1,4 +1,4 @@
-"""The command line: one module a command, each imported only when it is run (docs/commands.md)."""
+"""The command line: one module a command, each imported only when it is run."""
 
 from __future__ import annotations
 
