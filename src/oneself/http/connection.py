@@ -1,0 +1,216 @@
+"""One connection: uvicorn's protocol, and the bounds on what a client may send and how long it may take.
+
+The bounds on time are kept by ``Connection.check``, which the server calls for every connection now and then;
+no request has a timer of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from oneself.http.exchange import Receive, Scope, Send
+from oneself.http.wire import HttpError, error_reply
+
+__all__ = ["Connection", "Limits", "Watch"]
+
+_MOST_PIPELINED: Final = 64
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one client may use. ``body_bytes`` counts what is read and thrown away, too."""
+
+    header_bytes: int
+    body_bytes: int
+    header_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    stuck_seconds: float
+    connections: int
+
+
+class Watch:
+    """What all connections of a server share: their limits, the time as of the last check, whether it stops."""
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.now = now
+        self.stopping = False
+
+
+class Stage(Enum):
+    """What a connection waits for."""
+
+    HEADERS = 1
+    BODY = 2
+    ANSWER = 3
+    NEXT = 4
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that is cut off when its client is too slow or sends too much.
+
+    ``stage`` is what is waited for, ``since`` when that began, ``taken`` about how many bytes of the present
+    request came.
+    """
+
+    def __init__(
+        self, watch: Watch, config: Config, server_state: ServerState, loop: asyncio.AbstractEventLoop
+    ) -> None:  # fmt: skip
+        super().__init__(config, server_state, {}, loop)
+        self.watch = watch
+        self.stage = Stage.HEADERS
+        self.since = watch.now
+        self.taken = 0
+        self._arriving = 0
+        self._began = False
+        self._stuck_since: float | None = None
+        self._crowded = False
+
+    # -- what uvicorn's protocol calls ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; a connection too many is answered, but does no work."""
+        super().connection_made(transport)
+        self._crowded = len(self.connections) > self.watch.limits.connections
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived; give up on what is no HTTP or too much."""
+        self._unset_keepalive_if_required()
+        while data and not self.transport.is_closing():
+            self._began = False
+            self._arriving = self.taken + len(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Upgrades are not taken: the request has been read as any other, and what follows it is next.
+                data = data[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError:
+                self._give_up(400, "The request is not HTTP.")
+                return
+            self.taken = 0 if self._began else self._arriving
+            limits = self.watch.limits
+            if self.taken > limits.header_bytes and self.stage is Stage.HEADERS:
+                self._give_up(431, _too_many(limits))
+            elif self.taken > limits.body_bytes + limits.header_bytes:
+                self._give_up(413, f"body: it is larger than {limits.body_bytes} bytes.")
+            return
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.stage = Stage.HEADERS
+        self.since = self.watch.now
+        self.taken = 0
+        self._began = True
+
+    def on_headers_complete(self) -> None:
+        """Start answering a request, unless its headers or the connections are too many."""
+        refusal = None
+        if self._crowded:
+            refusal = HttpError(503, "Too many connections are open; try again.", retry_after=1)
+        elif self._arriving > self.watch.limits.header_bytes < self._header_bytes():
+            refusal = HttpError(431, _too_many(self.watch.limits))
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            raise ValueError("too many requests wait on this connection")
+        if refusal is None:
+            super().on_headers_complete()
+        else:
+            app, self.app = self.app, _Refuse(refusal)
+            try:
+                super().on_headers_complete()
+            finally:
+                self.app = app
+        if self._crowded or self.watch.stopping:
+            self.cycle.keep_alive = False
+        self.headers = []  # what comes after a chunked body is no header of the request
+        self.stage = Stage.BODY
+        self.since = self.watch.now
+
+    def on_message_complete(self) -> None:
+        """End a request; its answer may have been sent before."""
+        super().on_message_complete()
+        self.stage = Stage.NEXT if self.cycle.response_complete else Stage.ANSWER
+        self.since = self.watch.now
+
+    def on_response_complete(self) -> None:
+        """Be ready for the next request, unless this one is still arriving."""
+        super().on_response_complete()
+        if self.stage is Stage.ANSWER:
+            self.stage = Stage.NEXT
+            self.since = self.watch.now
+
+    # -- bounds ----------------------------------------------------------------------------------------------------
+
+    def check(self, now: float) -> None:
+        """Cut the client off where it takes too long to send, or to take its answers."""
+        limits = self.watch.limits
+        if self.flow.write_paused or self.transport.is_closing():
+            if self._stuck_since is None:
+                self._stuck_since = now
+            elif now - self._stuck_since > limits.stuck_seconds:
+                self.transport.abort()
+            return
+        self._stuck_since = None
+        if self.flow.read_paused:  # then it is the client that waits
+            self.since = now
+            return
+        waited = now - self.since
+        if self.stage is Stage.HEADERS and waited > limits.header_seconds:
+            if self.cycle is None or self.cycle.response_complete:
+                self._give_up(408, f"The headers took longer than {limits.header_seconds:g} seconds.")
+        elif self.stage is Stage.BODY and waited > limits.body_seconds:
+            self._give_up(408, f"body: it took longer than {limits.body_seconds:g} seconds to arrive.")
+        elif self.stage is Stage.NEXT and waited > limits.idle_seconds:
+            self.transport.close()
+
+    def _header_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _give_up(self, status: int, message: str) -> None:
+        """Answer a request that never became whole, if an answer can be told to be its own, and close."""
+        cycle = self.cycle
+        arriving = self.stage is Stage.BODY  # then the cycle is that of this very request
+        unanswered = cycle is not None and not cycle.response_complete
+        silent = arriving and (cycle.response_started or bool(self.pipeline))
+        if not arriving and (unanswered or (not self.taken and status == 408)):
+            silent = True
+        if not silent:
+            self.transport.write(_raw(HttpError(status, message)))
+        if unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.close()
+
+
+class _Refuse:
+    """An application that answers one request with an error."""
+
+    def __init__(self, error: HttpError) -> None:
+        self._reply = error_reply(error)
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        reply = self._reply
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+
+def _too_many(limits: Limits) -> str:
+    return f"The headers are larger than {limits.header_bytes} bytes."
+
+
+def _raw(error: HttpError) -> bytes:
+    """Return an error's answer as bytes, with which the connection ends."""
+    reply = error_reply(error)
+    lines: list[Any] = [b"HTTP/1.1 %d %s" % (reply.status, HTTPStatus(reply.status).phrase.encode())]
+    lines += [name + b": " + value for name, value in [*reply.headers, (b"connection", b"close")]]
+    return b"\r\n".join([*lines, b"", reply.body])

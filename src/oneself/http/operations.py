@@ -1,0 +1,66 @@
+"""What operators ask: is it alive, is it ready, how is it doing (docs/operations.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from oneself.http.exchange import Exchange
+from oneself.http.ports import Engine
+from oneself.http.wire import CORS, HttpError, Reply, json_reply
+
+__all__ = ["ALIVE", "Health", "OperationsRoutes", "Readiness"]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The server is running."""
+
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The server answers requests."""
+
+    ready: bool
+
+
+ALIVE: Final = json_reply(200, b'{"status":"alive"}')
+_RETRY_SECONDS: Final = 1
+
+
+class OperationsRoutes:
+    """Answers what operators ask. ``collectors`` add metrics of the parts behind the edge."""
+
+    def __init__(self, engine: Engine, collectors: Iterable[Collector]) -> None:
+        self._engine = engine
+        self._registry = CollectorRegistry()
+        for collector in (_EngineGauges(engine), *collectors):
+            self._registry.register(collector)
+
+    async def ready(self, _: Exchange) -> Reply:
+        """Tell whether requests would be answered now."""
+        if not self._engine.ready:
+            raise HttpError(503, "The server cannot answer requests now.", retry_after=_RETRY_SECONDS)
+        return json_reply(200, msgspec.json.encode(Readiness(True)))
+
+    async def metrics(self, _: Exchange) -> Reply:
+        """Return every metric in Prometheus' text format."""
+        body = generate_latest(self._registry)
+        headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), *CORS]
+        return Reply(200, [*headers, (b"content-length", b"%d" % len(body))], body)
+
+
+class _EngineGauges(Collector):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily("oneself_waiting", "Calls that wait for their answer.", self._engine.waiting)
+        ready = GaugeMetricFamily("oneself_ready", "1 where requests would be answered.", int(self._engine.ready))
+        return [waiting, ready]
