@@ -1,0 +1,169 @@
+"""From what was measured to the rows of the table: ratios, targets, remarks (docs/benchmarks.md)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from oneself.bench.core import CoreCost
+from oneself.bench.identity import Measured, Options
+from oneself.bench.load import LoadReport
+from oneself.bench.report import Figures, Row
+
+__all__ = ["core_figures", "identity_figures", "of_rounds", "size_name"]
+
+_LEAST_OF_BARE = 0.35
+_MOST_P99_MS = 30.0
+_MOST_GROWTH = 1.6
+_MOST_MEMORY_MB = 600.0
+_MOST_CORE_US = 15.0
+
+
+def size_name(size: int) -> str:
+    """Return 10000 as ``10k`` and 10000000 as ``10m``."""
+    for unit, letter in ((1_000_000, "m"), (1_000, "k")):
+        if size % unit == 0:
+            return f"{size // unit}{letter}"
+    return str(size)
+
+
+def of_rounds(one: Iterable[float], other: Iterable[float]) -> float:
+    """Return the median of the ratios of two figures measured in the same rounds; 0 where a divisor is 0."""
+    return statistics.median(a / b if b else 0.0 for a, b in zip(one, other, strict=True))
+
+
+def core_figures(stored: int, cost: CoreCost, seed: int) -> Figures:
+    """Return the figures of the pure core alone."""
+    rows = [
+        Row("prepare", cost.prepare, "µs a request"),
+        Row("decide and apply", cost.decide, "µs a request"),
+        _core_row(stored, cost),
+    ]
+    return Figures("core", rows, [], {}, {**_machine(), "requests": cost.requests, "seed": seed})
+
+
+def identity_figures(options: Options, measured: Measured) -> Figures:
+    """Return the figures of the identity benchmark; ``errors`` has every answer that was not 200."""
+    base = options.stored[0]
+    rows = _headline(options, measured)
+    for size in options.stored[1:]:
+        rows += _growth(size, base, measured)
+    rows += [_memory(size, peak) for size, peak in measured.peak_memory.items() if peak is not None]
+    if measured.core is not None:
+        rows.append(_core_row(min(options.stored), measured.core))
+    notes = []
+    if measured.rival:
+        rows += _rival(base, measured)
+    elif measured.rival_missing:
+        notes.append(f"No rival: {measured.rival_missing}")
+    errors = _errors(measured)
+    notes += [f"{where}: {count} × {what}" for where, found in errors.items() for what, count in found.items()]
+    conditions = {
+        **_machine(),
+        "connections": options.connections,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "seed": options.seed,
+    }
+    return Figures("identity", rows, notes, errors, conditions, msgspec.to_builtins(measured, str_keys=True))
+
+
+def _headline(options: Options, measured: Measured) -> list[Row]:
+    base = options.stored[0]
+    name = size_name(base)
+    bare, mix, paced = measured.bare, measured.identify[base], measured.paced
+    assert paced is not None
+    rows = [
+        Row("bare endpoint", _median(bare, _rate), "/s"),
+        Row(f"identity mix, {name} stored", _median(mix, _rate), "/s",
+            of_rounds(map(_rate, mix), map(_rate, bare)), "bare", ">=", _LEAST_OF_BARE),
+        Row("its latency, p50", _median(mix, lambda report: report.p50), "ms"),
+        Row("its latency, p99", _median(mix, lambda report: report.p99), "ms"),
+        Row(f"at half that rate ({paced.rate:,.0f}/s), p50", paced.p50, "ms"),
+        Row("at half that rate, p99", paced.p99, "ms", None, "", "<", _MOST_P99_MS),
+    ]  # fmt: skip
+    if all(report.server_cpu is not None for report in [*bare, *mix]):
+        rows += [
+            Row("server CPU, bare endpoint", _median(bare, _cpu), "µs a request"),
+            Row("server CPU, identity mix", _median(mix, _cpu), "µs a request",
+                of_rounds(map(_cpu, mix), map(_cpu, bare)), "bare"),
+        ]  # fmt: skip
+    busy = _median(mix, lambda report: report.generator_busy)
+    rows.append(Row("load generator CPU", _median(mix, lambda r: r.generator_cpu), "µs a request", busy, "a core"))
+    return rows
+
+
+def _growth(size: int, base: int, measured: Measured) -> list[Row]:
+    """Compare a size with the first, round by round."""
+    name, of = size_name(size), size_name(base)
+    large, small = measured.identify[size], measured.identify[base]
+    rows = [
+        Row(f"cost of a request, {name} stored", _median(large, _cost), "µs",
+            of_rounds(map(_cost, large), map(_cost, small)), of, "<", _MOST_GROWTH),
+    ]  # fmt: skip
+    if all(report.server_cpu is not None for report in [*large, *small]):
+        rows.append(
+            Row(f"server CPU, {name} stored", _median(large, _cpu), "µs a request",
+                of_rounds(map(_cpu, large), map(_cpu, small)), of, "<", _MOST_GROWTH)
+        )  # fmt: skip
+    return rows
+
+
+def _memory(size: int, peak: int) -> Row:
+    return Row(f"server's peak memory, {size_name(size)} stored", peak / 1e6, "MB", None, "", "<", _MOST_MEMORY_MB)
+
+
+def _core_row(stored: int, cost: CoreCost) -> Row:
+    return Row(f"pure core, {size_name(stored)} stored", cost.total, "µs a request", None, "", "<", _MOST_CORE_US)
+
+
+def _rival(base: int, measured: Measured) -> list[Row]:
+    mix, rival = measured.identify[base], measured.rival
+    return [
+        Row("rival: FastAPI, SQLAlchemy, PostgreSQL", _median(rival, _rate), "/s"),
+        Row("rival's latency, p99", _median(rival, lambda report: report.p99), "ms"),
+        Row("identity mix beside the rival", _median(mix, _rate), "/s",
+            of_rounds(map(_rate, mix), map(_rate, rival)), "rival"),
+    ]  # fmt: skip
+
+
+def _errors(measured: Measured) -> dict[str, dict[str, int]]:
+    loads = {"bare endpoint": measured.bare, "rival": measured.rival}
+    loads |= {f"{size_name(size)} stored": reports for size, reports in measured.identify.items()}
+    loads["half rate"] = [measured.paced] if measured.paced else []
+    found: dict[str, dict[str, int]] = {}
+    for where, reports in loads.items():
+        counts: Counter[str] = Counter()
+        for report in reports:
+            counts.update(report.errors)
+            if not report.answered:
+                counts["no answers at all"] += 1
+        if counts:
+            found[where] = dict(counts)
+    return found
+
+
+def _machine() -> dict[str, str | int | float]:
+    return {"CPUs": os.cpu_count() or 0, "Python": platform.python_version(), "on": platform.platform()}
+
+
+def _median(reports: Sequence[LoadReport], figure: Callable[[LoadReport], float]) -> float:
+    return statistics.median(map(figure, reports))
+
+
+def _rate(report: LoadReport) -> float:
+    return report.rate
+
+
+def _cost(report: LoadReport) -> float:
+    """Return microseconds a request at full load, all waiting for the disk included."""
+    return 1e6 / report.rate if report.rate else 0.0
+
+
+def _cpu(report: LoadReport) -> float:
+    return report.server_cpu or 0.0

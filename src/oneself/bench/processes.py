@@ -1,0 +1,105 @@
+"""The servers under measurement: started and ended as processes, their CPU time and memory read."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["ServerFailed", "cpu_seconds", "free_port", "peak_memory", "serving"]
+
+_PATIENCE = 120.0  # s for a server to get ready, or to end
+
+
+class ServerFailed(Exception):
+    """A server under measurement did not start, or did not end cleanly; the message has its last words."""
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process with all its threads has used, in seconds; NaN where it is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory(pid: int) -> int | None:
+    """Return the largest resident memory of a process so far, in bytes; None where it is not told."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on just now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(command: Sequence[str], ready: str, log: Path, also: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run a server, wait until GET of the URL ``ready`` answers 200, give its pid, and end it at the close.
+
+    Its output goes to the file ``log``; ``also`` is added to its environment. Raises ``ServerFailed`` where it
+    does not get ready, or does not end with exit code 0 on SIGTERM.
+    """
+    environment = {**os.environ, **(also or {})}
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+    try:
+        _await_ready(server, ready, log)
+        yield server.pid
+    except BaseException:
+        server.kill()
+        server.wait()
+        raise
+    server.send_signal(signal.SIGTERM)
+    try:
+        code = server.wait(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+        raise ServerFailed(f"{_name(command)} did not end within {_PATIENCE:.0f} s.{_last_words(log)}") from None
+    if code not in (0, -signal.SIGTERM):  # a server that re-raises the signal ended cleanly, too
+        raise ServerFailed(f"{_name(command)} ended with exit code {code}.{_last_words(log)}")
+
+
+def _await_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise ServerFailed(f"{_name(server.args)} ended with exit code {server.returncode}.{_last_words(log)}")
+        try:
+            with urllib.request.urlopen(url, timeout=1) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.05)
+    raise ServerFailed(f"{_name(server.args)} was not ready within {_PATIENCE:.0f} s.{_last_words(log)}")
+
+
+def _name(command: object) -> str:
+    return " ".join(str(part) for part in command[:4]) if isinstance(command, list | tuple) else str(command)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()[-15:]
+    return " Its last words:\n" + "\n".join(lines) if lines else ""
