@@ -78,6 +78,7 @@ def test_make_serve_prints_a_curl_line_that_works_and_why_explains(shop: tuple[P
     assert re.search(r'"mpid":"-?\d+"', answer.stdout), answer.stdout
     command = [sys.executable, "-m", "oneself", "why", "ana-signs-up", "--data", str(data)]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert '"is_logged_in":true' in answer.stdout
     assert "login" in told.stdout
     assert "ana@example.com" in told.stdout
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ import click
 import msgspec
 
 from oneself.config import PLATFORM_KINDS, Config, Input, generate, load
-from oneself.errors import ConfigError
-from oneself.logs import configure
+from oneself.errors import ConfigError, OneselfError
+from oneself.logs import Level, configure
 
 __all__ = ["serve"]
 
@@ -33,19 +32,19 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
     generated: Path | None
 
 
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
 @click.command()
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Configuration file (TOML).")
-@click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder.  [default: ./oneself-data]"
-)
+@click.option("--data", type=_FOLDER, help="Data folder.  [default: ./oneself-data]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
 )
-@click.option(
-    "--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Certificate chain (PEM)."
-)
-@click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Private key (PEM).")
+@click.option("--tls-cert", type=_FILE, help="Certificate chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="Private key (PEM).")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Server processes.")
 @click.option("--demo", is_flag=True, help="Fill the first workspace with the sample shop.")
 @click.option(
@@ -64,7 +63,7 @@ def serve(
     tls_key: Path | None,
     workers: int,
     demo: bool,
-    log_level: str,
+    log_level: Level,
 ) -> None:
     """Run the server until it is told to stop (SIGTERM or SIGINT).
 
@@ -131,7 +130,12 @@ async def _serve(options: _Options) -> None:
                 host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
             )
             app = create_app(options.config, engine)
-            await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
+            try:
+                await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
+            except OSError as error:
+                raise OneselfError(
+                    f"Cannot serve {options.host}:{options.port}: {error.strerror or error}."
+                ) from error
         finally:
             await engine.stop()
     finally:
@@ -172,5 +176,5 @@ def _greet(options: _Options, port: int) -> None:
 
 def _curl(url: str, caller: Input, *, insecure: bool) -> str:
     flag = " -k" if insecure else ""
-    body = '{"environment":"production","known_identities":{"email":"ana@example.com"}}'
+    body = '{"environment":"production","known_identities":{"customerid":"C-1001"}}'
     return f"curl{flag} -u {caller.key}:{caller.secret} {url}/v1/identify -d '{body}'"
