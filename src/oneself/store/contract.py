@@ -63,20 +63,22 @@ class StoredProfile(msgspec.Struct, frozen=True):
 
 
 class Effects:
-    """The rows that a group of decisions changes; every engine writes these and nothing else."""
+    """The rows that a group of decisions changes; every engine writes these and nothing else.
+
+    They say how the group ends: what came and went within it is in neither ``linked`` nor ``unlinked``, and of
+    a further or guarded value only the last word counts.
+    """
 
     __slots__ = (
         "aliases",
         "concerned",
         "entries",
         "further",
-        "further_gone",
         "guarded",
         "history",
         "inputs",
         "linked",
         "profiles",
-        "released",
         "requests",
         "unlinked",
     )
@@ -85,13 +87,12 @@ class Effects:
         self.entries: list[tuple[int, Entry]] = []
         self.requests: dict[bytes, int] = {}
         self.profiles: dict[int, tuple[str, Profile]] = {}
-        self.linked: list[tuple[bytes, int, int]] = []  # key, position, mpid
+        self.linked: dict[tuple[bytes, int, int], None] = {}  # (key, position, mpid), in the order of positions
         self.unlinked: list[tuple[bytes, int, int]] = []
-        self.further: list[tuple[int, str, str, int]] = []  # mpid, type, value, position
-        self.further_gone: list[tuple[int, str, str]] = []
+        self.further: dict[tuple[int, str, str], int | None] = {}  # mpid, type, value: position, None where gone
         self.history: list[History] = []
-        self.guarded: list[tuple[bytes, str, str, str, str, int]] = []  # key, space, type, value, why, position
-        self.released: list[bytes] = []
+        # key: (space, type, value, why, position), None where released
+        self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}
         self.aliases: list[tuple[int, str, Alias]] = []  # position, space, alias
         self.concerned: list[tuple[int, int]] = []  # mpid, position
         self.inputs: set[str] = set()
@@ -129,10 +130,10 @@ class Reading:
         for change in changes:
             if isinstance(change, Link):
                 touched.add(change.mpid)
-                effects.linked.append((holder_key(space, change.type, change.value), position, change.mpid))
+                effects.linked[holder_key(space, change.type, change.value), position, change.mpid] = None
                 apply(view, change, position)
                 if (change.mpid, (change.type, change.value)) in view.further:
-                    effects.further.append((change.mpid, change.type, change.value, position))
+                    effects.further[change.mpid, change.type, change.value] = position
             elif isinstance(change, Unlink):
                 touched.add(change.mpid)
                 self._unlink(view, space, change, position)
@@ -153,15 +154,18 @@ class Reading:
 
     def _unlink(self, view: View, space: str, change: Unlink, position: int) -> None:
         """Collect the rows of an identity that leaves a profile, before it does."""
-        mpid, identity = change.mpid, (change.type, change.value)
+        effects, mpid, identity = self.effects, change.mpid, (change.type, change.value)
         linked = view.profiles[mpid].held[change.type].get(change.value)
         if linked is None:
             linked = view.further[(mpid, identity)]
-            self.effects.further_gone.append((mpid, change.type, change.value))
-        self.effects.unlinked.append((holder_key(space, *identity), linked, mpid))
-        self.effects.history.append(
-            History(mpid, position, change.type, change.value, linked, change.why, change.moved_to)
-        )
+            effects.further[(mpid, *identity)] = None
+        row = holder_key(space, *identity), linked, mpid
+        if row in effects.linked:
+            del effects.linked[row]
+        else:
+            effects.unlinked.append(row)
+        if linked != position:  # what comes and goes within one decision was never held
+            effects.history.append(History(mpid, position, *identity, linked, change.why, change.moved_to))
         apply(view, change, position)
 
     def _rare(self, space: str, change: Guard | Release | Alias, position: int) -> None:
@@ -171,9 +175,9 @@ class Reading:
             return
         key = holder_key(space, change.type, change.value)
         if isinstance(change, Guard):
-            self.effects.guarded.append((key, space, change.type, change.value, change.why, position))
+            self.effects.guarded[key] = (space, change.type, change.value, change.why, position)
         else:
-            self.effects.released.append(key)
+            self.effects.guarded[key] = None
 
 
 class Store(ABC):

@@ -113,7 +113,9 @@ class JournalFile:
 
     def policies(self) -> list[PolicyVersion]:
         """Return every policy version, oldest first."""
-        rows = self._fetch("SELECT scope, version, at_ms, position, settings FROM policy ORDER BY at_ms, version")
+        rows = self._fetch(
+            "SELECT scope, version, at_ms, position, settings FROM policy ORDER BY position, version, scope"
+        )
         return [PolicyVersion(*row) for row in rows]
 
     def add_policy(self, policy: PolicyVersion) -> None:

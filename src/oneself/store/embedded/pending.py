@@ -43,22 +43,18 @@ class Generation:
             self.linked.setdefault(key, []).append((at, mpid))
         for key, at, mpid in effects.unlinked:
             self._unlink(key, (at, mpid))
-        for mpid, type_, value, at in effects.further:
-            self.further[mpid, type_, value] = at
-        for gone in effects.further_gone:
-            self.further[gone] = None
+        self.further.update(effects.further)
+        self.guarded.update(effects.guarded)
         for row in effects.history:
             self.history[row.mpid].append(row)
         for mpid, at in effects.concerned:
             self.concerned[mpid].append(at)
-        for key, space, type_, value, why, at in effects.guarded:
-            self.guarded[key] = (space, type_, value, why, at)
-        for key in effects.released:
-            self.guarded[key] = None
         self.aliases += effects.aliases
 
     def _unlink(self, key: bytes, row: tuple[int, int]) -> None:
+        """Take away a row that is new here, or remember that one of an earlier generation or the tables is gone."""
         rows = self.linked.get(key)
         if rows and row in rows:
             rows.remove(row)
-        self.unlinked.setdefault(key, set()).add(row)
+        else:
+            self.unlinked.setdefault(key, set()).add(row)

@@ -183,10 +183,11 @@ class EmbeddedStore(Store):
         last = effects.entries[-1][0]
         self._journal.position = max(self._journal.position, last)
         self._active.take(effects, last)
-        for key, space, type_, value, why, at in effects.guarded:
-            self._guarded[key] = (space, type_, value, why, at)
-        for key in effects.released:
-            self._guarded.pop(key, None)
+        for key, guard in effects.guarded.items():
+            if guard is None:
+                self._guarded.pop(key, None)
+            else:
+                self._guarded[key] = guard
 
     def _generations(self) -> tuple[Generation, ...]:
         return (self._active,) if self._frozen is None else (self._frozen, self._active)
@@ -204,7 +205,7 @@ class EmbeddedStore(Store):
             self._read_requests(reading, requests)
         return reading
 
-    def _read_holders(self, space: str, view: View, identities: Iterable[Identity], limit: int) -> None:
+    def _read_holders(self, space: str, view: View, identities: Iterable[Identity], count: int) -> None:
         identities = list(identities)
         keys = [holder_key(space, *identity) for identity in identities]
         gone: dict[bytes, set[tuple[int, int]]] = {}
@@ -213,17 +214,18 @@ class EmbeddedStore(Store):
             for key in keys:
                 if key in rows.unlinked:
                     gone[key] = gone.get(key, set()) | rows.unlinked[key]
-        if gone:
-            limit += max(len(rows) for rows in gone.values())
+        limit = count + max(map(len, gone.values()), default=0)
         for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
             for rows in generations:
                 linked = rows.linked.get(key)
-                if linked:  # a row may stand in the tables already, just written
-                    holders = linked[::-1] + [row for row in holders if row not in linked]
+                if linked:  # its rows may stand in the tables already, just written
+                    newest = linked[: -limit - 1 : -1]
+                    oldest = newest[-1][0]
+                    holders = newest + [row for row in holders if row[0] < oldest]
             if key in gone:
                 left = gone[key]
                 holders = [row for row in holders if row not in left]
-            view.holders[identity] = holders
+            view.holders[identity] = holders[:count]
             if key in self._guarded:
                 view.guarded.add(identity)
 
