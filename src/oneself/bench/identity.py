@@ -28,6 +28,7 @@ _BARE_WARM_UP = 0.5
 _CORE_REQUESTS = 20_000
 _FILLED_A_STEP = 250_000  # identities
 _KEY = "bench"
+_SCHEMA = "oneself_rival"
 _CONFIG = """
 [[workspace]]
 id = 1
@@ -50,15 +51,14 @@ strategy = "default"
 class Options(msgspec.Struct, frozen=True):
     """What to measure: ``stored`` are the sizes, the first being the one that the others are compared with.
 
-    ``seconds`` is the counted time of a load, ``warm_up`` the time before it, ``quiet`` the time after it in which
-    a server writes what is left in its memory. ``database`` is where the rival may make a schema, None to leave
-    the rival out; ``folder`` is where the data folders are made.
+    ``seconds`` is the counted time of a load. ``settle`` is the time before it that is not counted, and of rest
+    after it: long enough for the store to write its tables at least once. ``database`` is where the rival may make
+    its schema, None to leave the rival out; ``folder`` is where the data folders are made.
     """
 
     stored: tuple[int, ...] = (10_000,)
     seconds: float = 8.0
-    warm_up: float = FLUSH_SECONDS
-    quiet: float = FLUSH_SECONDS + 1.0
+    settle: float = FLUSH_SECONDS + 1.0
     connections: int = 32
     rounds: int = 3
     database: str | None = None
@@ -92,7 +92,7 @@ class _Served:
         self.cursor = Cursor()
 
     def bare(self, options: Options) -> LoadReport:
-        warm_up = min(options.warm_up, _BARE_WARM_UP)
+        warm_up = min(options.settle, _BARE_WARM_UP)
         return run(LoadSpec(self.port, options.seconds / 2, options.connections, warm_up, pid=self.pid))
 
     def mix(self, options: Options, rate: float | None = None) -> LoadReport:
@@ -100,7 +100,7 @@ class _Served:
             self.port,
             options.seconds,
             options.connections,
-            options.warm_up,
+            options.settle,
             rate,
             population=self.population,
             cursor=self.cursor,
@@ -141,7 +141,7 @@ def measure_identity(options: Options, step: Callable[[int], None] = lambda _: N
             step(1)
             for size, server in served.items():
                 measured.identify.setdefault(size, []).append(server.mix(options))
-                sleep(options.quiet)
+                sleep(options.settle)
                 step(2)
             if rival is not None:
                 measured.rival.append(rival.mix(options))
@@ -191,16 +191,17 @@ def _rival(folder: Path, options: Options, measured: Measured) -> Iterator[_Serv
         return
     population = Population(options.stored[0])
     try:
-        asyncio.run(rival.begin(options.database, population))
+        asyncio.run(rival.begin(options.database, _SCHEMA, population))
     except rival.RivalUnavailable as error:
         measured.rival_missing = str(error)
         yield None
         return
     port, secret = free_port(), secrets.token_urlsafe()
-    command = [sys.executable, "-m", "oneself.bench.rival", "--port", str(port), "--pool", str(options.connections)]
+    command = [sys.executable, "-m", "oneself.bench.rival", "--port", str(port), "--schema", _SCHEMA]
+    command += ["--pool", str(options.connections)]
     credentials = {"RIVAL_DATABASE": options.database, "RIVAL_KEY": _KEY, "RIVAL_SECRET": secret}
     try:
         with serving(command, f"http://127.0.0.1:{port}/healthz", folder / "rival.log", credentials) as pid:
             yield _Served(port, pid, population, secret)
     finally:
-        asyncio.run(rival.end(options.database))
+        asyncio.run(rival.end(options.database, _SCHEMA))

@@ -56,10 +56,11 @@ def free_port() -> int:
 def serving(command: Sequence[str], ready: str, log: Path, also: Mapping[str, str] | None = None) -> Iterator[int]:
     """Run a server, wait until GET of the URL ``ready`` answers 200, give its pid, and end it at the close.
 
-    Its output goes to the file ``log``; ``also`` is added to its environment. Raises ``ServerFailed`` where it
-    does not get ready, or does not end with exit code 0 on SIGTERM.
+    Its output goes to the file ``log``. Its environment is this one without Oneself's own settings, with ``also``.
+    Raises ``ServerFailed`` where it does not get ready, or does not end with exit code 0 on SIGTERM.
     """
-    environment = {**os.environ, **(also or {})}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESELF_")}
+    environment |= also or {}
     with log.open("wb") as output:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
@@ -83,12 +84,13 @@ def serving(command: Sequence[str], ready: str, log: Path, also: Mapping[str, st
 
 
 def _await_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise ServerFailed(f"{_name(server.args)} ended with exit code {server.returncode}.{_last_words(log)}")
         try:
-            with urllib.request.urlopen(url, timeout=1) as answer:
+            with direct.open(url, timeout=1) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):

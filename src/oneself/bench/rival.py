@@ -43,9 +43,7 @@ from oneself.bench.population import Population, stored
 from oneself.identity.names import DEFAULT_PRIORITY
 from oneself.identity.values import DEFAULT_JUNK, MAX_VALUE_LENGTH, normalise
 
-__all__ = ["SCHEMA", "RivalUnavailable", "begin", "create_app", "end", "engine_for"]
-
-SCHEMA = "oneself_rival"
+__all__ = ["RivalUnavailable", "begin", "create_app", "end", "engine_for"]
 
 _RANK = {type_: place for place, type_ in enumerate(DEFAULT_PRIORITY)}
 _LOGIN = "customerid"  # the default policy's one login type: unique and immutable, too
@@ -218,10 +216,10 @@ async def _answered(engine: AsyncEngine, request_id: str | None) -> Answer | Non
     return None if row is None else Answer.model_validate(row)
 
 
-def engine_for(database: str, connections: int) -> AsyncEngine:
+def engine_for(database: str, schema: str, connections: int) -> AsyncEngine:
     """Return a pooled engine whose tables are those of the rival's own schema."""
     url = database.replace("postgresql://", "postgresql+asyncpg://", 1)
-    settings = {"search_path": SCHEMA, "synchronous_commit": "on"}
+    settings = {"search_path": schema, "synchronous_commit": "on"}
     return create_async_engine(url, pool_size=connections, max_overflow=0, connect_args={"server_settings": settings})
 
 
@@ -268,15 +266,15 @@ class RivalUnavailable(Exception):
     """The rival cannot run here; the message says why."""
 
 
-async def begin(database: str, population: Population) -> None:
+async def begin(database: str, schema: str, population: Population) -> None:
     """Make the rival's schema anew with a population in it; raise ``RivalUnavailable`` where that fails."""
-    engine = engine_for(database, 1)
+    engine = engine_for(database, schema, 1)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
-            await connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+            await connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+            await connection.execute(text(f"CREATE SCHEMA {schema}"))
             await connection.run_sync(_tables.create_all)
-        await _fill(engine, population)
+        await _fill(engine, schema, population)
     except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
         address = make_url(database).render_as_string(hide_password=True)
         raise RivalUnavailable(f"PostgreSQL at {address} cannot be used: {error}") from error
@@ -284,35 +282,36 @@ async def begin(database: str, population: Population) -> None:
         await engine.dispose()
 
 
-async def end(database: str) -> None:
+async def end(database: str, schema: str) -> None:
     """Remove the rival's schema and all in it."""
-    engine = engine_for(database, 1)
+    engine = engine_for(database, schema, 1)
     async with engine.begin() as connection:
-        await connection.execute(text(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"))
+        await connection.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
     await engine.dispose()
 
 
-async def _fill(engine: AsyncEngine, population: Population) -> None:
+async def _fill(engine: AsyncEngine, schema: str, population: Population) -> None:
     profiles = ((mpid, 0) for mpid, _ in stored(population))
     identities = ((mpid, type_, value) for mpid, held in stored(population) for type_, value in held)
     async with engine.connect() as connection:
         raw = (await connection.get_raw_connection()).driver_connection
         assert raw is not None
-        await raw.copy_records_to_table("profile", schema_name=SCHEMA, records=profiles)
+        await raw.copy_records_to_table("profile", schema_name=schema, records=profiles)
         columns = ["mpid", "type", "value"]
-        await raw.copy_records_to_table("identity", schema_name=SCHEMA, columns=columns, records=identities)
-        await raw.execute(f"ANALYZE {SCHEMA}.profile, {SCHEMA}.identity")
+        await raw.copy_records_to_table("identity", schema_name=schema, columns=columns, records=identities)
+        await raw.execute(f"ANALYZE {schema}.profile, {schema}.identity")
 
 
 @click.command()
 @click.option("--port", type=int, required=True)
 @click.option("--database", envvar="RIVAL_DATABASE", required=True)
+@click.option("--schema", default="oneself_rival", show_default=True)
 @click.option("--key", envvar="RIVAL_KEY", required=True)
 @click.option("--secret", envvar="RIVAL_SECRET", required=True)
 @click.option("--pool", default=32, show_default=True)
-def main(port: int, database: str, key: str, secret: str, pool: int) -> None:
+def main(port: int, database: str, schema: str, key: str, secret: str, pool: int) -> None:
     """Serve the rival from tables that exist already."""
-    app = create_app(engine_for(database, pool), key, secret)
+    app = create_app(engine_for(database, schema, pool), key, secret)
     uvicorn.run(
         app, host="127.0.0.1", port=port, log_level="warning", access_log=False, http="httptools", loop="uvloop"
     )

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import click
 
+from oneself.bench.core import measure_core
 from oneself.bench.figures import core_figures, identity_figures
+from oneself.bench.identity import Options, measure_identity, planned_steps
+from oneself.bench.load import LoadError
+from oneself.bench.population import Population
+from oneself.bench.processes import ServerFailed
 from oneself.bench.report import Figures, table
 from oneself.logs import configure
 
@@ -62,7 +67,9 @@ def bench(ctx: click.Context) -> None:
     help="Stored identities, e.g. 10k,1m,10m.",
 )
 @click.option("--seconds", type=click.FloatRange(0.1), default=8.0, show_default=True, help="Counted time of a load.")
-@click.option("--warm-up", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds before it.")
+@click.option(
+    "--settle", type=click.FloatRange(0), default=6.0, show_default=True, help="Load before, and rest after."
+)
 @click.option("--connections", type=click.IntRange(1, 1000), default=32, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Figures are medians of these.")
 @click.option("--rival/--no-rival", default=True, show_default=True, help="Measure FastAPI + SQLAlchemy beside it.")
@@ -75,7 +82,7 @@ def bench(ctx: click.Context) -> None:
 def identity(
     stored: tuple[int, ...],
     seconds: float,
-    warm_up: float,
+    settle: float,
     connections: int,
     rounds: int,
     rival: bool,
@@ -92,15 +99,11 @@ def identity(
     Example:
       oneself bench identity --stored 10k,1m,10m --no-rival
     """
-    from oneself.bench.identity import Options, measure_identity, planned_steps
-    from oneself.bench.load import LoadError
-    from oneself.bench.processes import ServerFailed
-
     configure("warning")
     options = Options(
         stored=stored,
         seconds=seconds,
-        warm_up=warm_up,
+        settle=settle,
         connections=connections,
         rounds=rounds,
         database=database if rival else None,
@@ -130,9 +133,6 @@ def core(stored: int, requests: int, rounds: int, seed: int, as_json: bool) -> N
     Example:
       oneself bench core --stored 100000
     """
-    from oneself.bench.core import measure_core
-    from oneself.bench.population import Population
-
     _print(core_figures(stored, measure_core(Population(stored), requests, rounds, seed), seed), as_json)
 
 

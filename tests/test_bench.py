@@ -1,0 +1,548 @@
+"""The benchmarks measure what they say: tiny runs check the harness, never a time (docs/benchmarks.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from journal_fold import assert_consistent, replay
+from oneself.bench import identity as identity_bench
+from oneself.bench import load
+from oneself.bench.core import measure_core
+from oneself.bench.figures import identity_figures, of_rounds
+from oneself.bench.fill import SPACE, fill
+from oneself.bench.identity import Measured, Options, planned_steps
+from oneself.bench.load import LoadError, LoadReport, LoadSpec, measure, percentile
+from oneself.bench.mix import SHARES, Cursor, Mix, Wire, core_request
+from oneself.bench.population import Population, identities_of, stored
+from oneself.bench.processes import free_port
+from oneself.bench.report import Figures, Row, table
+from oneself.commands import main
+from oneself.identity import PolicySettings, View, apply, build, decide, prepare
+from oneself.store import EmbeddedStore, Wanted
+
+DATABASE = os.environ.get("ONESELF_BENCH_DATABASE", "postgresql://postgres@127.0.0.1:5432/test")
+SCHEMA = f"oneself_rival_test_{os.getpid()}"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nright"
+
+# -- the load generator --------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """An HTTP server in a thread that answers its n-th request (from 1) with ``script(n)``.
+
+    A list is sent piece by piece; an empty answer closes the connection; None leaves it without one.
+    """
+
+    def __init__(self, script: Callable[[int], bytes | list[bytes] | None]) -> None:
+        self.script = script
+        self.served = 0
+        self.heads: list[bytes] = []
+        self.port = 0
+        self._ready = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Scripted:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+                self.served += 1
+                answer = self.script(self.served)
+                for piece in [answer] if isinstance(answer, bytes) else answer or []:
+                    writer.write(piece)
+                    await asyncio.sleep(0)
+                if answer == b"":
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            return
+        finally:
+            writer.close()
+
+
+def loaded(server: Scripted, **more: Any) -> LoadReport:
+    """Load a server for a moment, from this process, and return the report."""
+    settings = {"seconds": 0.2, "warm_up": 0.0, "connections": 4, "expect": "right"} | more
+    return asyncio.run(measure(LoadSpec(server.port, **settings)))
+
+
+def test_every_answer_is_counted_but_those_on_their_way_at_the_end():
+    with Scripted(lambda _: OK) as server:
+        report = loaded(server)
+    assert 0 < report.answered <= server.served <= report.answered + 4
+    assert report.rate == report.answered / report.seconds
+    assert report.errors == {}
+    assert 0 < report.p50 <= report.p90 <= report.p99 <= report.max
+
+
+def test_the_warm_up_is_sent_and_not_counted():
+    with Scripted(lambda _: OK) as server:
+        report = loaded(server, warm_up=0.2)
+    assert server.served > report.answered + 4
+
+
+def test_answers_that_are_not_as_they_should_be_are_errors_by_kind():
+    def script(number: int) -> bytes:
+        if number % 5 == 1:
+            return b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+        return OK.replace(b"right", b"wrong") if number % 5 == 2 else OK
+
+    with Scripted(script) as server:
+        report = loaded(server, connections=1)
+    assert report.errors["503"] == pytest.approx(server.served / 5, abs=1)
+    assert report.errors["unexpected body"] == pytest.approx(server.served / 5, abs=1)
+    assert 0 <= server.served - report.answered - sum(report.errors.values()) <= 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param([OK[:10], OK[10:40], OK[40:-2], OK[-2:]], id="in pieces"),
+        pytest.param(
+            OK.replace(b"Content-Type", b"content-encoding").lower().replace(b"http", b"HTTP"), id="lower case"
+        ),
+        pytest.param(b"HTTP/1.1 200 \r\nx-content-: 9\r\ncontent-length: 5\r\n\r\nright", id="look-alike header"),
+    ],
+)
+def test_answers_are_read_however_they_come(answer: bytes | list[bytes]):
+    with Scripted(lambda _: answer) as server:
+        report = loaded(server)
+    assert report.errors == {}
+    assert report.answered >= server.served - 4 > 0
+
+
+def test_a_lost_connection_is_an_error_and_is_replaced():
+    with Scripted(lambda number: b"" if number == 3 else OK) as server:
+        report = loaded(server, connections=1)
+    assert report.errors == {"lost": 1}
+    assert report.answered > 2
+
+
+def test_an_answer_of_unknown_length_is_an_error():
+    with Scripted(lambda _: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n") as server:
+        report = loaded(server)
+    assert report.answered == 0
+    assert set(report.errors) == {"unreadable"}
+
+
+def test_requests_that_are_never_answered_are_errors(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(load, "_PATIENCE", 0.1)
+    with Scripted(lambda _: None) as server:
+        report = loaded(server)
+    assert report.errors == {"unanswered": 4}
+
+
+def test_a_paced_run_sends_just_what_is_due():
+    with Scripted(lambda _: OK) as server:
+        report = loaded(server, rate=200.0, seconds=0.5)
+    assert server.served == report.answered == 100
+
+
+def test_waiting_for_a_free_connection_counts_as_latency():
+    """While the first answer takes 0.3 s, later requests wait: they are late from the moment they were due."""
+
+    def script(number: int) -> bytes:
+        if number == 1:
+            threading.Event().wait(0.3)
+        return OK
+
+    with Scripted(script) as server:
+        report = loaded(server, rate=50.0, seconds=0.3, connections=1)
+    assert report.answered == 15
+    assert report.max >= 300
+    assert report.p50 >= 100  # the eighth of 15 requests was due after at most 0.16 s
+
+
+def test_a_server_that_is_not_there_fails_the_run():
+    with pytest.raises(LoadError, match="cannot connect"):
+        load.run(LoadSpec(free_port(), 0.1))
+
+
+def test_the_generator_runs_as_a_process_and_reads_the_servers_cpu_time():
+    with Scripted(lambda _: OK) as server:
+        report = load.run(LoadSpec(server.port, 0.2, 2, 0.0, expect="right", pid=os.getpid()))
+    assert 0 < report.answered <= server.served
+    assert report.generator_cpu > 0
+    assert report.server_cpu is None or report.server_cpu >= 0
+    assert server.heads[0].startswith(b"GET /healthz HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.5, 50), (0.9, 90), (0.99, 99), (0.999, 100), (1.0, 100), (0.0, 1), (0.011, 2)]
+)
+def test_percentiles_are_nearest_rank(share: float, value: float):
+    assert percentile(range(1, 101), share) == value
+
+
+def test_a_percentile_of_few_values_is_one_of_them():
+    assert percentile([7.0], 0.99) == 7.0
+    assert percentile([1.0, 2.0, 3.0], 0.5) == 2.0
+    assert percentile([], 0.5) == 0.0
+
+
+# -- the mix -------------------------------------------------------------------------------------------------
+
+POPULATION = Population(400)
+
+
+def test_the_mix_has_its_shares():
+    assert sum(SHARES.values()) == 100
+    mix = Mix(POPULATION, Cursor(), seed=1)
+    kinds = Counter(mix.next().kind for _ in range(1000))
+    assert kinds == {"identify": 700, "login": 200, "logout": 100}
+
+
+def test_requests_of_stored_users_reach_the_whole_range():
+    """Known users are 0 to 99 and anonymous visitors 100 to 199: of each, every tenth is asked for."""
+    mix = Mix(POPULATION, Cursor(), seed=1)
+    asked = [mix.next() for _ in range(3000)]
+    returning = Counter(w.device // 10 for w in asked if w.kind == "identify" and w.device < 200)
+    users = Counter(w.customer // 10 for w in asked if w.kind == "login" and w.customer < 100)
+    assert set(returning) == set(range(10, 20))
+    assert set(users) == set(range(10))
+
+
+def test_each_stored_user_is_logged_out_once_before_new_devices_are():
+    mix = Mix(POPULATION, Cursor(), seed=1)
+    logouts = [w.device for w in (mix.next() for _ in range(2000)) if w.kind == "logout"]
+    assert sorted(logouts[:100]) == list(range(100))
+    assert logouts[:100] != sorted(logouts[:100])
+    assert len(set(logouts)) == len(logouts) == 200
+
+
+def test_the_next_run_goes_on_where_the_last_one_ended():
+    first = Mix(POPULATION, Cursor(), seed=1)
+    before = [first.next() for _ in range(2000)]
+    second = Mix(POPULATION, msgspec.json.decode(msgspec.json.encode(first.cursor), type=Cursor), seed=2)
+    after = [second.next() for _ in range(2000)]
+    new = [w.device for w in [*before, *after] if w.kind == "identify" and w.device >= 200]
+    customers = [w.customer for w in [*before, *after] if w.customer >= 100]
+    assert len(set(new)) == len(new)
+    assert len(set(customers)) == len(customers) > 0
+
+
+def test_requests_on_the_wire_are_whole_and_say_what_was_wanted():
+    mix, wire = Mix(POPULATION, Cursor(), seed=1), Wire("127.0.0.1:80", "k", "s")
+    ids = set()
+    for _ in range(500):
+        wanted = mix.next()
+        head, _, body = wire.encode(wanted, mix.cursor.requests).partition(b"\r\n\r\n")
+        assert head.startswith(f"POST /v1/{wanted.kind} HTTP/1.1\r\n".encode())
+        assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+        assert b"Authorization: Basic azpz" in head
+        document = msgspec.json.decode(body)
+        request = core_request(wanted)
+        assert document["known_identities"] == request.identities
+        assert document["previous_mpid"] == (None if request.previous_mpid is None else str(request.previous_mpid))
+        ids.add(document["request_id"])
+    assert len(ids) == 500
+
+
+def test_a_population_has_as_many_identities_as_asked_for():
+    for size in (100, 401, 1002, 1003):
+        people = list(stored(Population(size)))
+        identities = [identity for _, held in people for identity in held]
+        assert len(identities) == len(set(identities)) == size
+        assert len({mpid for mpid, _ in people}) == len(people) == Population(size).profiles
+
+
+# -- filling -------------------------------------------------------------------------------------------------
+
+
+def test_a_filled_folder_is_as_if_every_request_had_been_resolved(tmp_path: Path):
+    steps: list[int] = []
+    fill(tmp_path / "data", POPULATION, steps.append)
+    assert sum(steps) == 2 * POPULATION.profiles
+    assert assert_consistent(tmp_path / "data").position == POPULATION.profiles
+
+    async def look() -> None:
+        store = EmbeddedStore(tmp_path / "data", read_only=True)
+        await store.open()
+        try:
+            assert await replay(store) == POPULATION.profiles
+            for number, (mpid, identities) in enumerate(stored(POPULATION)):
+                view = (await store.read({SPACE: Wanted(identities)})).views[SPACE]
+                assert view.holders == {
+                    identity: [(number + 1, mpid)] for identity in identities_of(POPULATION, number)
+                }
+        finally:
+            await store.close()
+
+    asyncio.run(look())
+
+
+# -- figures -------------------------------------------------------------------------------------------------
+
+
+def report_of(rate: float, **more: Any) -> LoadReport:
+    settings: dict[str, Any] = {
+        "seconds": 1.0, "answered": int(rate), "rate": rate, "p50": 1.0, "p90": 2.0, "p99": 3.0, "max": 4.0,
+        "errors": {}, "generator_cpu": 10.0, "generator_busy": 0.1, "server_cpu": 100.0, "cursor": Cursor(),
+    }  # fmt: skip
+    return LoadReport(**settings | more)
+
+
+def measured_with(**more: Any) -> Measured:
+    settings: dict[str, Any] = {
+        "bare": [report_of(1000), report_of(2000), report_of(4000)],
+        "identify": {10_000: [report_of(500), report_of(500), report_of(1000)], 1_000_000: [report_of(250)] * 3},
+        "paced": report_of(250),
+        "peak_memory": {10_000: 50_000_000, 1_000_000: 700_000_000},
+    }
+    return Measured(**settings | more)
+
+
+OPTIONS = Options(stored=(10_000, 1_000_000))
+
+
+def rows_of(figures: Figures) -> dict[str, Row]:
+    return {row.figure: row for row in figures.rows}
+
+
+def test_ratios_are_medians_of_the_rounds_ratios():
+    assert of_rounds([1, 2, 9], [2, 2, 3]) == 1.0
+    rows = rows_of(identity_figures(OPTIONS, measured_with()))
+    mix = rows["identity mix, 10k stored"]
+    assert (mix.value, mix.ratio, mix.target, mix.met) == (500, 0.25, 0.35, False)
+    growth = rows["cost of a request, 1m stored"]
+    assert (growth.value, growth.ratio, growth.met) == (4000, 2.0, False)
+
+
+def test_a_target_is_met_on_the_right_side_of_its_bound():
+    assert Row("rate", 5, "/s", 0.35, "bare", ">=", 0.35).met
+    assert not Row("rate", 5, "/s", 0.34, "bare", ">=", 0.35).met
+    assert Row("latency", 29.9, "ms", bound="<", target=30).met
+    assert not Row("latency", 30, "ms", bound="<", target=30).met
+    assert Row("rate", 5, "/s").met is None
+    rows = rows_of(identity_figures(OPTIONS, measured_with()))
+    assert rows["server's peak memory, 10k stored"].met
+    assert not rows["server's peak memory, 1m stored"].met
+
+
+def test_the_table_has_a_line_for_each_figure():
+    figures = identity_figures(OPTIONS, measured_with(rival=[report_of(100)] * 3))
+    text = table(figures)
+    for row in figures.rows:
+        assert any(line.startswith(row.figure) for line in text.splitlines())
+    line = next(line for line in text.splitlines() if line.startswith("identity mix, 10k stored"))
+    assert line.split()[4:] == ["500", "/s", "0.25", "of", "bare", ">=", "0.35", "missed"]
+    assert rows_of(figures)["identity mix beside the rival"].ratio == 5.0
+
+
+def test_wrong_answers_are_reported_with_the_load_they_came_from():
+    bad = measured_with(rival=[report_of(100, errors={"500": 3}), report_of(0), report_of(100)])
+    bad.identify[10_000] = [report_of(500, errors={"429": 1})] * 3
+    figures = identity_figures(OPTIONS, bad)
+    assert figures.errors == {"10k stored": {"429": 3}, "rival": {"500": 3, "no answers at all": 1}}
+    assert "10k stored: 3 × 429" in table(figures)
+
+
+# -- the commands --------------------------------------------------------------------------------------------
+
+
+def run_bench(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["bench", *arguments])
+
+
+def test_without_a_name_the_benches_are_listed():
+    result = run_bench()
+    assert result.exit_code == 0
+    assert "identity" in result.output
+    assert "core" in result.output
+
+
+def test_the_core_bench_decides_as_many_requests_as_asked():
+    result = run_bench("core", "--stored", "400", "--requests", "300", "--rounds", "2", "--json")
+    assert result.exit_code == 0, result.output
+    figures = msgspec.json.decode(result.stdout)
+    assert [row["figure"] for row in figures["rows"]] == ["prepare", "decide and apply", "pure core, 400 stored"]
+    assert figures["conditions"]["requests"] == 300
+    assert measure_core(POPULATION, 100, 1).requests == 100
+
+
+@pytest.fixture(autouse=True)
+def short_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity_bench, "_CORE_REQUESTS", 200)
+
+
+TINY = ["--seconds", "0.3", "--settle", "0.1", "--rounds", "1", "--connections", "8"]
+
+
+def test_a_whole_tiny_run_answers_every_request(rival: str):
+    sizes = ("--stored", "400,1k", "--database", rival)
+    result = run_bench("identity", *sizes, *TINY, "--json")
+    assert result.exit_code == 0, result.output
+    figures = msgspec.json.decode(result.stdout)
+    assert figures["errors"] == {}
+    names = [row["figure"] for row in figures["rows"]]
+    assert "identity mix, 400 stored" in names
+    assert "cost of a request, 1k stored" in names
+    assert figures["raw"]["identify"]["1000"][0]["answered"] > 0
+    assert ("rival: FastAPI, SQLAlchemy, PostgreSQL" in names) != any(
+        "No rival: " in note for note in figures["notes"]
+    )
+    for row in figures["rows"]:
+        assert row.get("met") in (None, True, False)
+
+
+def test_a_rival_that_cannot_run_is_named_and_left_out():
+    nowhere = f"postgresql://postgres:secret@127.0.0.1:{free_port()}/test"
+    result = run_bench("identity", "--stored", "400", *TINY, "--database", nowhere)
+    assert result.exit_code == 0, result.output
+    assert "No rival: " in result.output
+    assert "rival's latency" not in result.output
+    assert "secret" not in result.output
+
+
+def test_a_server_that_does_not_start_fails_the_run_with_its_last_words(monkeypatch: pytest.MonkeyPatch):
+    broken = identity_bench._CONFIG.replace('strategy = "default"', 'strategy = "guesswork"')
+    monkeypatch.setattr(identity_bench, "_CONFIG", broken)
+    result = run_bench("identity", "--stored", "400", *TINY, "--no-rival")
+    assert result.exit_code == 1
+    assert "ended with exit code" in result.output
+    assert "guesswork" in result.output
+
+
+def test_wrong_answers_fail_the_run(monkeypatch: pytest.MonkeyPatch):
+    bad = measured_with(bare=[report_of(1000, errors={"503": 2})] * 3)
+    monkeypatch.setattr("oneself.commands.bench.measure_identity", lambda *_: bad)
+    result = run_bench("identity", "--stored", "10k,1m")
+    assert result.exit_code == 1
+    assert "bare endpoint: 6 × 503" in result.output
+
+
+@pytest.mark.parametrize("sizes", ["", "10", "10k,10k", "many", "10k;1m"])
+def test_sizes_that_are_none_are_refused(sizes: str):
+    result = run_bench("identity", "--stored", sizes)
+    assert result.exit_code == 2
+    assert "--stored" in result.output
+
+
+def test_progress_is_told_to_its_end():
+    told: list[int] = []
+    options = Options(stored=(400,), seconds=0.1, settle=0.0, rounds=2, connections=2)
+    identity_bench.measure_identity(options, told.append)
+    assert sum(told) == planned_steps(options)
+
+
+# -- the rival -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rival(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The rival's database, with a schema for this process alone; it need not be reachable."""
+    monkeypatch.setattr(identity_bench, "_SCHEMA", SCHEMA)
+    return DATABASE
+
+
+@asynccontextmanager
+async def rival_client() -> AsyncIterator[Any]:
+    """A client of the rival over PostgreSQL; skips where either cannot be had."""
+    httpx = pytest.importorskip("httpx")
+    rival = pytest.importorskip(
+        "oneself.bench.rival", reason="the extra oneself[bench] is not installed", exc_type=ImportError
+    )
+    try:
+        await rival.begin(DATABASE, SCHEMA, Population(0))
+    except rival.RivalUnavailable as error:
+        pytest.skip(f"the rival needs a PostgreSQL server: {error}")
+    engine = rival.engine_for(DATABASE, SCHEMA, 4)
+    try:
+        transport = httpx.ASGITransport(rival.create_app(engine, "key", "secret"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://rival", auth=("key", "secret")) as client:
+            yield client
+    finally:
+        await engine.dispose()
+        await rival.end(DATABASE, SCHEMA)
+
+
+async def ask(client: Any, kind: str, identities: dict[str, Any], **more: Any) -> Any:
+    body = {"environment": "production", "known_identities": identities} | more
+    answer = await client.post(f"/v1/{kind}", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def conversion() -> None:
+    async with rival_client() as client:
+        device = {"device_application_stamp": "d-1"}
+        user = {"customerid": "c-1", "email": "Ana@Example.com", **device}
+        visitor = await ask(client, "identify", device)
+        assert not visitor["is_logged_in"]
+        signed_up = await ask(client, "login", user)
+        assert signed_up["mpid"] == visitor["mpid"], "a new known user converts the anonymous one"
+        assert signed_up["is_logged_in"]
+        assert signed_up["matched_identities"] == device
+        left = await ask(client, "logout", device, request_id="once")
+        assert left["mpid"] != visitor["mpid"], "a logout makes a new anonymous user"
+        assert await ask(client, "logout", device, request_id="once") == left, "a request is answered once"
+        back = await ask(client, "login", user)
+        assert back["mpid"] == visitor["mpid"]
+        assert back["matched_identities"] == {**user, "email": "ana@example.com"}
+        other = await ask(client, "login", {"customerid": "c-2", **device})
+        assert other["mpid"] != visitor["mpid"], "another account is another user"
+        together = await asyncio.gather(*(ask(client, "login", {"customerid": "c-3"}) for _ in range(4)))
+        assert len({answer["mpid"] for answer in together}) == 1, "a unique value is on one profile"
+        assert (await client.post("/v1/identify", json={}, auth=("key", "wrong"))).status_code == 401
+        empty = {"environment": "production", "known_identities": {"email": "null"}}
+        assert (await client.post("/v1/identify", json=empty)).status_code == 400
+
+
+def test_the_rival_keeps_the_default_presets_conversion():
+    asyncio.run(conversion())
+
+
+async def same_answers(requests: int) -> None:
+    """Give the same requests to the rival and to the core: their answers differ in nothing but the MPIDs' names."""
+    policy, view, mix = build(PolicySettings()), View(), Mix(Population(8), Cursor(), seed=3)
+    names: dict[str, int] = {}
+    async with rival_client() as client:
+        for position in range(1, requests + 1):
+            request = core_request(mix.next())
+            prepared = prepare(policy, request)
+            for identity in prepared.identities:
+                view.holders.setdefault(identity, [])
+            decision = decide(prepared, view, 0, position)
+            for change in decision.changes:
+                apply(view, change, position)
+            answer = await ask(client, request.kind, request.identities)
+            assert decision.mpid is not None
+            assert names.setdefault(answer["mpid"], decision.mpid) == decision.mpid
+            assert answer["is_logged_in"] == decision.known
+            assert sorted(answer["matched_identities"]) == sorted(decision.matched)
+    assert len(set(names.values())) == len(names) > requests / 10
+
+
+def test_the_rival_answers_as_the_core_does():
+    asyncio.run(same_answers(300))
