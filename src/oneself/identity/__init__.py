@@ -30,7 +30,7 @@ from oneself.identity.model import (
 )
 from oneself.identity.names import DEFAULT_PRIORITY, IDENTITY_TYPES
 from oneself.identity.policy import PRESETS, Policy, PolicyError, PolicySettings, build
-from oneself.identity.resolve import Usable, count_values
+from oneself.identity.usable import Usable, count_values
 
 __all__ = [
     "DEFAULT_PRIORITY",

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 from typing import cast
 
+import msgspec
+
 from oneself.identity.alias import accept_alias
 from oneself.identity.model import Change, Decision, Identity, Refusal, Release, Request, Trace, View
 from oneself.identity.modify import modify, touched
 from oneself.identity.policy import Policy
-from oneself.identity.resolve import Usable, count_values, resolve
+from oneself.identity.resolve import resolve
+from oneself.identity.usable import Usable, count_values
 
 __all__ = ["Prepared", "decide", "prepare"]
 
 
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A request with its values normalised, and the parts of the state that the decision on it must see."""
 
-    __slots__ = ("identities", "mpids", "policy", "request", "usable")
-
-    def __init__(self, policy: Policy, request: Request, usable: Usable) -> None:
-        self.policy = policy
-        self.request = request
-        self.usable = usable
-        self.identities: list[Identity] = usable.all()
-        self.mpids: tuple[int, ...] = ()
+    policy: Policy
+    request: Request
+    usable: Usable
+    identities: list[Identity]
+    mpids: tuple[int, ...] = ()
 
 
 def prepare(policy: Policy, request: Request) -> Prepared:
     """Normalise a request's values and name the identities and MPIDs that its decision must see."""
     kind = request.kind
     if kind == "modify":
-        prepared = Prepared(policy, request, Usable())
-        prepared.identities = touched(policy, request.changes)
-        prepared.mpids = (cast(int, request.mpid),)
-    elif kind == "alias":
+        return Prepared(policy, request, Usable(), touched(policy, request.changes), (cast(int, request.mpid),))
+    if kind == "alias":
         assert request.alias is not None
-        prepared = Prepared(policy, request, Usable())
-        prepared.mpids = (request.alias.source, request.alias.destination)
-    else:
-        prepared = Prepared(policy, request, count_values(policy, request.identities))
-    return prepared
+        return Prepared(policy, request, Usable(), [], (request.alias.source, request.alias.destination))
+    usable = count_values(policy, request.identities)
+    return Prepared(policy, request, usable, usable.all())
 
 
 def decide(prepared: Prepared, view: View, now_ms: int, fresh_mpid: int) -> Decision:

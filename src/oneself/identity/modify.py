@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from oneself.identity.fold import apply
 from oneself.identity.model import (
@@ -22,7 +23,7 @@ from oneself.identity.model import (
 )
 from oneself.identity.policy import Policy
 from oneself.identity.resolve import is_over_shared
-from oneself.identity.values import MAX_VALUE_LENGTH, normalise
+from oneself.identity.values import MAX_VALUE_LENGTH, normalise, why_dropped
 
 __all__ = ["modify", "touched"]
 
@@ -78,7 +79,7 @@ class _Modify:
         policy, view, type_ = self.policy, self.view, asked.identity_type
         old = self._normal(type_, asked.old_value)
         new = self._normal(type_, asked.new_value)
-        if new is not None and self._drop(type_, new):
+        if new is not None and self._drop(type_, new, asked.new_value or ""):
             return None
         profile = view.profiles[self.mpid]
         held = type_ in profile.held
@@ -147,18 +148,13 @@ class _Modify:
             return True
         return False
 
-    def _drop(self, type_: str, new: str) -> bool:
+    def _drop(self, type_: str, new: str, sent: str) -> bool:
         """Drop a change whose new value does not count, and say so in the trace."""
-        plain = new.strip().lower()
-        if len(new) > MAX_VALUE_LENGTH:
-            self.trace.dropped.append(Dropped(type_, new[:MAX_VALUE_LENGTH], "too_long"))
-        elif plain in self.policy.junk:
-            self.trace.dropped.append(Dropped(type_, new, "junk" if plain else "empty"))
-        elif (type_, new) in self.view.guarded:
-            self.trace.dropped.append(Dropped(type_, new, "guarded"))
-        else:
-            return False
-        return True
+        guarded: Literal["guarded", ""] = "guarded" if (type_, new) in self.view.guarded else ""
+        why = why_dropped(new, sent, self.policy.junk) or guarded
+        if why:
+            self.trace.dropped.append(Dropped(type_, new[:MAX_VALUE_LENGTH], why))
+        return bool(why)
 
     def _normal(self, type_: str, value: str | None) -> str | None:
         return None if value is None else normalise(type_, value, self.policy.phone_region)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from oneself.identity.model import (
     HOLDERS_READ,
     Create,
     Decision,
-    Dropped,
     Guard,
     Identity,
     Kind,
@@ -22,67 +19,10 @@ from oneself.identity.model import (
     Unlink,
     View,
 )
-from oneself.identity.names import IDENTITY_TYPES
 from oneself.identity.policy import Policy
-from oneself.identity.values import MAX_VALUE_LENGTH, normalise
+from oneself.identity.usable import NO_RANK, Usable, without_guarded
 
-__all__ = ["Usable", "count_values", "is_over_shared", "resolve"]
-
-_NO_RANK = len(IDENTITY_TYPES)
-
-
-class Usable:
-    """The identities of a request that count, and those that do not.
-
-    ``walk`` are the look-ups in priority order, ``login`` and ``immutable`` those of them of such a type,
-    ``carried`` the values that a profile may hold but that find nobody.
-    """
-
-    __slots__ = ("carried", "dropped", "immutable", "login", "walk")
-
-    def __init__(self) -> None:
-        self.walk: list[Identity] = []
-        self.login: list[Identity] = []
-        self.immutable: list[Identity] = []
-        self.carried: list[Identity] = []
-        self.dropped: list[Dropped] = []
-
-    def all(self) -> list[Identity]:
-        """Return every identity that counts, look-ups first."""
-        return [*self.walk, *self.carried] if self.carried else self.walk
-
-
-def count_values(policy: Policy, identities: Mapping[str, str | None]) -> Usable:
-    """Normalise a request's identities, drop junk and sort the rest by priority (docs/identity.md, "Values").
-
-    ``identities`` maps identity types to values as sent; None counts as not sent.
-    """
-    usable = Usable()
-    found: list[tuple[int, Identity]] = []
-    rank, junk, region = policy.rank, policy.junk, policy.phone_region
-    for type_, sent in identities.items():
-        if sent is None:
-            continue
-        value = normalise(type_, sent, region)
-        if len(value) > MAX_VALUE_LENGTH:
-            usable.dropped.append(Dropped(type_, value[:MAX_VALUE_LENGTH], "too_long"))
-            continue
-        plain = value.strip().lower()
-        if plain in junk:
-            usable.dropped.append(Dropped(type_, value, "junk" if plain else "empty"))
-            continue
-        found.append((rank.get(type_, _NO_RANK), (type_, value)))
-    found.sort()
-    for place, identity in found:
-        if place == _NO_RANK:
-            usable.carried.append(identity)
-            continue
-        usable.walk.append(identity)
-        if identity[0] in policy.login:
-            usable.login.append(identity)
-            if identity[0] in policy.immutable:
-                usable.immutable.append(identity)
-    return usable
+__all__ = ["is_over_shared", "resolve"]
 
 
 def resolve(
@@ -101,7 +41,7 @@ def resolve(
         return Decision(Trace("refused", dropped=usable.dropped), error=Refusal(400, "LOOKUP_ERROR", message + "."))
     guarded = False
     if view.guarded:
-        usable, guarded = _without_guarded(policy, usable, view)
+        usable, guarded = without_guarded(usable, view)
     trace = Trace("matched", dropped=usable.dropped)
     if kind == "search":
         return _search(policy, usable, previous_mpid, view, trace)
@@ -123,23 +63,6 @@ def resolve(
     decision = Decision(trace, answer.mpid)
     _link(policy, usable, answer, deciding, view, decision)
     return decision
-
-
-def _without_guarded(policy: Policy, usable: Usable, view: View) -> tuple[Usable, bool]:
-    """Treat guarded values as absent; tell whether there were any (docs/identity.md, "Guards")."""
-    if not any(identity in view.guarded for identity in usable.all()):
-        return usable, False
-    left = Usable()
-    left.dropped = list(usable.dropped)
-    for identity in usable.walk:
-        if identity in view.guarded:
-            left.dropped.append(Dropped(*identity, "guarded"))
-        else:
-            left.walk.append(identity)
-    left.login = [identity for identity in left.walk if identity[0] in policy.login]
-    left.immutable = [identity for identity in left.walk if identity[0] in policy.immutable]
-    left.carried = usable.carried
-    return left, True
 
 
 def _known(policy: Policy, profile: Profile) -> bool:
@@ -173,66 +96,71 @@ def _walk(
     left: list[tuple[int, int]] = []  # (position, mpid) of the candidates, in the deciding value's order
     deciding: Identity | None = None
     verdicts: dict[int, tuple[str, int, str]] = {}
-    profiles = view.profiles
     for identity in walk:
         type_ = identity[0]
+        place = policy.rank[type_]
         taken: list[tuple[int, int]] = []
         seen: list[Seen] = []
-        place = policy.rank[type_]
-        among = {mpid for _, mpid in left}
+        among = {mpid for _, mpid in left} if left else None
         for row in view.holders[identity][:HOLDERS_READ]:
             mpid = row[1]
             verdict = verdicts.get(mpid)
             if verdict is None:
-                verdict = verdicts[mpid] = _judge(policy, usable, profiles[mpid], view, guards)
+                verdict = verdicts[mpid] = _judge(policy, usable, view.profiles[mpid], view, guards)
             passed, contradicted_at, contradicted_by = verdict
-            if not passed and contradicted_at < place:
-                passed = contradicted_by
-            elif not passed:
-                if not left or mpid in among:
+            if not passed:
+                if contradicted_at < place:
+                    passed = contradicted_by
+                elif among is None or mpid in among:
                     taken.append(row)
                 else:
                     passed = "outside"
             seen.append(Seen(mpid, passed))
         if not taken:
             trace.steps.append(Step(type_, "none", seen))
-        elif not left:
-            left, deciding = taken, identity
-            trace.steps.append(Step(type_, "found", seen))
-        elif len(taken) < len(left):
-            left, deciding = taken, identity
-            trace.steps.append(Step(type_, "narrowed", seen))
-        else:
+        elif left and len(taken) == len(left):
             trace.steps.append(Step(type_, "unchanged", seen))
-        if len(left) == 1:
-            break
+        else:
+            trace.steps.append(Step(type_, "narrowed" if left else "found", seen))
+            left, deciding = taken, identity
+            if len(left) == 1:
+                break
     if not left:
         return None, None
-    if len(left) == 1:
-        return profiles[left[0][1]], deciding
+    mpid = left[0][1] if len(left) == 1 else _break_tie(left, previous_mpid, trace)
+    return view.profiles[mpid], deciding
+
+
+def _break_tie(left: list[tuple[int, int]], previous_mpid: int | None, trace: Trace) -> int:
+    """Choose among candidates, given as ``(position, mpid)`` on the deciding value (docs/identity.md, "Tie")."""
     trace.among = [mpid for _, mpid in left]
     if previous_mpid is not None and previous_mpid in trace.among:
         trace.tie = "previous_mpid"
-        return profiles[previous_mpid], deciding
-    newest = max(position for position, _ in left)
+        return previous_mpid
+    newest = max(left)[0]
     latest = [mpid for position, mpid in left if position == newest]
     trace.tie = "latest" if len(latest) == 1 else "lowest"
-    return profiles[min(latest)], deciding
+    return min(latest)
 
 
 def _judge(policy: Policy, usable: Usable, profile: Profile, view: View, guards: bool) -> tuple[str, int, str]:
     """Say why a profile is not eligible, and from which place in the priority on it is contradicted."""
     held = profile.held
+    matched: list[str] = []
+    contradicted_at, contradicted_by = NO_RANK, ""
+    for type_, value in usable.login:  # in priority order, so the first contradiction stands highest
+        if type_ in held:
+            if view.holds(profile, type_, value):
+                matched.append(type_)
+            elif not contradicted_by:
+                contradicted_at, contradicted_by = policy.rank[type_], f"contradicted:{type_}"
     passed = ""
     if guards:
-        if not policy.login.isdisjoint(held) and not any(view.holds(profile, *i) for i in usable.login):
+        if not matched and not policy.login.isdisjoint(held):
             passed = "login"
-        elif not policy.immutable.isdisjoint(held) and not any(view.holds(profile, *i) for i in usable.immutable):
+        elif policy.immutable.isdisjoint(matched) and not policy.immutable.isdisjoint(held):
             passed = "immutable"
-    for type_, value in usable.login:  # in priority order, so the first contradiction stands highest
-        if type_ in held and not view.holds(profile, type_, value):
-            return passed, policy.rank[type_], f"contradicted:{type_}"
-    return passed, _NO_RANK, ""
+    return passed, contradicted_at, contradicted_by
 
 
 def _new_known(policy: Policy, usable: Usable, answer: Profile | None, view: View, trace: Trace) -> Profile | None:
@@ -241,11 +169,11 @@ def _new_known(policy: Policy, usable: Usable, answer: Profile | None, view: Vie
     Under ``create`` an anonymous profile never gains a login identity, so any login identity that could be
     linked makes the new profile, not only one that no profile holds.
     """
-    if policy.on_new_known == "create":
-        free = any(i[0] not in policy.unique or not view.holders[i] for i in usable.login)
+    for identity in usable.login:
+        free = not view.holders[identity]
+        if free or (policy.on_new_known == "create" and identity[0] not in policy.unique):
+            break
     else:
-        free = any(not view.holders[i] for i in usable.login)
-    if not free:
         return answer
     if answer is None or policy.on_new_known == "create":
         trace.why = "new_known_created"
@@ -261,16 +189,14 @@ def _link(
 
     ``deciding`` is the identity that found the answer; None where it is a new profile.
     """
-    changes, refused, matched = decision.changes, decision.trace.refused, decision.matched
+    changes, refused = decision.changes, decision.trace.refused
     mpid, held = answer.mpid, answer.held
     was_known = not policy.login.isdisjoint(held)
-    known = decision.known = was_known or any(
-        not _refusal(policy, answer, i, view) and not is_over_shared(policy, i, mpid, view) for i in usable.login
-    )
+    known = decision.known = was_known or _gains_login(policy, usable, answer, view)
     for identity in usable.all():
         type_, value = identity
         if type_ in held and view.holds(answer, type_, value):
-            matched.append(type_)
+            decision.matched.append(type_)
             if known and not was_known and is_over_shared(policy, identity, mpid, view):
                 changes.append(Guard(type_, value, "max_known_profiles_per_value"))
             continue
@@ -285,9 +211,17 @@ def _link(
             refused.append(Refused(type_, value, "max_known_profiles_per_value"))
             changes.append(Guard(type_, value, "max_known_profiles_per_value"))
         else:
-            if type_ in policy.unique and type_ in held:
+            if type_ in held and type_ in policy.unique:
                 changes += [Unlink(mpid, type_, old, "replaced") for old in held[type_]]
             changes.append(Link(mpid, type_, value))
+
+
+def _gains_login(policy: Policy, usable: Usable, answer: Profile, view: View) -> bool:
+    """Tell whether a login identity of the request will be linked to an anonymous profile."""
+    for identity in usable.login:
+        if not _refusal(policy, answer, identity, view) and not is_over_shared(policy, identity, answer.mpid, view):
+            return True
+    return False
 
 
 def _refusal(policy: Policy, answer: Profile, identity: Identity, view: View) -> Refused | None:

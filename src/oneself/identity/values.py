@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 import phonenumbers
 
@@ -24,7 +24,7 @@ DEFAULT_JUNK: Final = frozenset({
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(-?)[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{4}\1[0-9A-Fa-f]{12}")
 
 
-def normalise_email(value: str) -> str:
+def normalise_email(value: str, _region: str | None = None) -> str:
     """Trim and lower-case an e-mail address."""
     return value.strip().lower()
 
@@ -45,27 +45,36 @@ def normalise_phone(value: str, region: str | None) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
-def normalise_device(value: str) -> str:
+def normalise_device(value: str, _region: str | None = None) -> str:
     """Lower-case a device identifier that has the shape of a UUID; leave any other untouched."""
-    if value.islower() or not _UUID.fullmatch(value):
-        return value
-    return value.lower()
+    lowered = value.lower()
+    return lowered if lowered != value and _UUID.fullmatch(value) else value
 
 
-_PLAIN: Final[Mapping[str, Callable[[str], str]]] = {
+NORMALISERS: Final[Mapping[str, Callable[[str, str | None], str]]] = {
     "email": normalise_email,
+    **dict.fromkeys(PHONE_TYPES, normalise_phone),
     **dict.fromkeys(DEVICE_TYPES - {"amp_id", "push_token"}, normalise_device),
 }
+"""What brings a value of a type, given the phone region, into the form that is compared; others are untouched."""
 
 
 def normalise(type_: str, value: str, phone_region: str | None = None) -> str:
     """Return the form under which a value of an identity type is compared."""
-    if type_ in PHONE_TYPES:
-        return normalise_phone(value, phone_region)
-    plain = _PLAIN.get(type_)
-    return plain(value) if plain else value
+    normaliser = NORMALISERS.get(type_)
+    return normaliser(value, phone_region) if normaliser else value
 
 
-def is_junk(value: str, junk: frozenset[str]) -> bool:
-    """Tell whether a value may never become a look-up, in any case and trimmed."""
-    return len(value) > MAX_VALUE_LENGTH or value.strip().lower() in junk
+def why_dropped(value: str, sent: str, junk: frozenset[str]) -> Literal["", "empty", "too_long", "junk"]:
+    """Say why a normalised value may never become a look-up, or return the empty string.
+
+    ``junk`` is compared with the value in any case and trimmed, both as it is compared and as it was sent.
+    """
+    if len(value) > MAX_VALUE_LENGTH:
+        return "too_long"
+    plain = value.strip().lower()
+    if not plain:
+        return "empty"
+    if plain in junk or (value != sent and sent.strip().lower() in junk):
+        return "junk"
+    return ""
