@@ -30,7 +30,7 @@ NEW_EMAIL = "ada.lovelace@example.org"
 
 ALIAS = "/webevents/v1/identity/web-key/Alias"
 EVENTS = "/webevents/v3/JS/web-key/events"
-UPLOADS = (f"{EVENTS}$", "while uploading")
+UPLOADS = (f"{EVENTS}$", "while uploading", "Error sending event to")
 """What is reported of uploads of events, which this test leaves to others."""
 
 
@@ -169,7 +169,7 @@ def complaints(device: Device, *expected: str) -> list[str]:
 
 @pytest.mark.parametrize("strategy", ["default", "profile_isolation"])
 def test_a_visitor_becomes_a_customer_and_stays_one(
-    strategy: str, server: Server, page: str, browser: Browser
+    browser: Browser, page: str, strategy: str, server: Server
 ) -> None:
     converts = strategy == "default"
     laptop, phone = browser.device(f"laptop, {strategy}"), browser.device(f"phone, {strategy}")
