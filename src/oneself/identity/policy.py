@@ -111,7 +111,7 @@ def build(settings: PolicySettings | None = None) -> Policy:
     """Complete settings from their preset and return the policy, or raise ``PolicyError`` naming the field.
 
     Rules: docs/policies.md. Login, unique and immutable types must be look-ups (in the priority); immutable
-    types must be login and unique; ``return_anonymous`` and ``create`` need login types to tell users apart.
+    types must be login and unique; ``return_anonymous`` needs login types to tell users apart.
     """
     given = settings or PolicySettings()
     preset = PRESETS[given.strategy]
@@ -143,6 +143,9 @@ def build(settings: PolicySettings | None = None) -> Policy:
     if given.phone_region is not None and not re.fullmatch("[A-Z]{2}", given.phone_region):
         raise PolicyError("phone_region", "must be a two-letter country code such as US, or left out")
     junk = DEFAULT_JUNK if given.junk is None else frozenset(_plain(v) for v in given.junk)
+    delay = parse_duration(given.alias_delay, "alias_delay")
+    if delay > 365 * 86_400_000:
+        raise PolicyError("alias_delay", "must be at most 365d")
     window = parse_duration(given.alias_window, "alias_window")
     if not 0 < window <= 90 * 86_400_000:
         raise PolicyError("alias_window", "must be more than 0 and at most 90d")
@@ -159,7 +162,7 @@ def build(settings: PolicySettings | None = None) -> Policy:
         max_known_profiles_per_value=given.max_known_profiles_per_value,
         max_values_per_profile=given.max_values_per_profile,
         phone_region=given.phone_region,
-        alias_delay_ms=parse_duration(given.alias_delay, "alias_delay"),
+        alias_delay_ms=delay,
         alias_window_ms=window,
         rank={type_: place for place, type_ in enumerate(priority)},
     )
