@@ -122,7 +122,7 @@ def ask(
 ) -> Answer:
     """Send one request straight to the application; ``chunk`` sends the body in pieces of so many bytes.
 
-    A body that is not bytes is sent as JSON.
+    A body that is not bytes is sent as JSON; with a chunk of -1 the client leaves before it has sent any.
     """
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
