@@ -191,7 +191,7 @@ def served(app: Any, **settings: Any) -> Iterator[int]:
     async def run() -> None:
         stop = asyncio.Event()
         loops.append((asyncio.get_running_loop(), stop))
-        await serve(app, ServerSettings(port=0, **settings), on_bound=bound, stop=stop)
+        await serve(app, ServerSettings(**{"port": 0} | settings), on_bound=bound, stop=stop)
 
     def work() -> None:
         try:

@@ -49,17 +49,18 @@ class Watch:
 class Stage(Enum):
     """What a connection waits for."""
 
-    HEADERS = 1
-    BODY = 2
-    ANSWER = 3
-    NEXT = 4
+    FIRST = 1
+    HEADERS = 2
+    BODY = 3
+    ANSWER = 4
+    NEXT = 5
 
 
 class Connection(HttpToolsProtocol):
     """A connection that is cut off when its client is too slow or sends too much.
 
-    ``stage`` is what is waited for, ``since`` when that began, ``taken`` about how many bytes of the present
-    request came.
+    ``stage`` is what is waited for, ``since`` when that began, ``taken`` how many bytes of the present request
+    came after those with which it began.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Connection(HttpToolsProtocol):
     ) -> None:  # fmt: skip
         super().__init__(config, server_state, {}, loop)
         self.watch = watch
-        self.stage = Stage.HEADERS
+        self.stage = Stage.FIRST
         self.since = watch.now
         self.taken = 0
         self._arriving = 0
         self._began = False
+        self._upgrading = False
         self._stuck_since: float | None = None
         self._crowded = False
 
@@ -91,8 +93,7 @@ class Connection(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                # Upgrades are not taken: the request has been read as any other, and what follows it is next.
-                data = data[upgrade.args[0] :]
+                data = self._as_without_upgrade() + data[upgrade.args[0] :]
                 continue
             except httptools.HttpParserError:
                 self._give_up(400, "The request is not HTTP.")
@@ -115,6 +116,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start answering a request, unless its headers or the connections are too many."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise ValueError("this server is no proxy")
+            self._upgrading = True
+            return
         refusal = None
         if self._crowded:
             refusal = HttpError(503, "Too many connections are open; try again.", retry_after=1)
@@ -138,6 +144,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request; its answer may have been sent before."""
+        if self._upgrading:
+            return
         super().on_message_complete()
         self.stage = Stage.NEXT if self.cycle.response_complete else Stage.ANSWER
         self.since = self.watch.now
@@ -170,8 +178,21 @@ class Connection(HttpToolsProtocol):
                 self._give_up(408, f"The headers took longer than {limits.header_seconds:g} seconds.")
         elif self.stage is Stage.BODY and waited > limits.body_seconds:
             self._give_up(408, f"body: it took longer than {limits.body_seconds:g} seconds to arrive.")
-        elif self.stage is Stage.NEXT and waited > limits.idle_seconds:
+        elif (self.stage is Stage.NEXT and waited > limits.idle_seconds) or (
+            self.stage is Stage.FIRST and waited > limits.header_seconds
+        ):
             self.transport.close()
+
+    def _as_without_upgrade(self) -> bytes:
+        """Return the headers that were just read, without the upgrade that they ask for.
+
+        The parser takes what follows an upgrade for another protocol. Ours goes on with the request's body, and
+        must not read that as a request of its own.
+        """
+        self._upgrading = False
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([line, *headers, b"", b""])
 
     def _header_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -181,9 +202,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         arriving = self.stage is Stage.BODY  # then the cycle is that of this very request
         unanswered = cycle is not None and not cycle.response_complete
-        silent = arriving and (cycle.response_started or bool(self.pipeline))
-        if not arriving and (unanswered or (not self.taken and status == 408)):
-            silent = True
+        silent = cycle.response_started or bool(self.pipeline) if arriving else unanswered
         if not silent:
             self.transport.write(_raw(HttpError(status, message)))
         if unanswered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -91,6 +92,7 @@ _SUMMARIES: Final = {
 }
 
 
+@cache
 def document() -> bytes:
     """Return the description, as JSON."""
     types = [ResolveBody, ModifyBody, AliasBody, Resolved, Modified, WebConfig, Health, Readiness, ErrorBody]
