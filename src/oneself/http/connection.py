@@ -7,7 +7,6 @@ no request has a timer of its own.
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -46,14 +45,8 @@ class Watch:
         self.stopping = False
 
 
-class Stage(Enum):
-    """What a connection waits for."""
-
-    FIRST = 1
-    HEADERS = 2
-    BODY = 3
-    ANSWER = 4
-    NEXT = 5
+_FIRST, _HEADERS, _BODY, _ANSWER, _NEXT = range(5)
+"""What a connection waits for: its first request, the rest of a request's headers or body, its answer, another."""
 
 
 class Connection(HttpToolsProtocol):
@@ -68,7 +61,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:  # fmt: skip
         super().__init__(config, server_state, {}, loop)
         self.watch = watch
-        self.stage = Stage.FIRST
+        self.stage = _FIRST
         self.since = watch.now
         self.taken = 0
         self._arriving = 0
@@ -100,7 +93,7 @@ class Connection(HttpToolsProtocol):
                 return
             self.taken = 0 if self._began else self._arriving
             limits = self.watch.limits
-            if self.taken > limits.header_bytes and self.stage is Stage.HEADERS:
+            if self.taken > limits.header_bytes and self.stage is _HEADERS:
                 self._give_up(431, _too_many(limits))
             elif self.taken > limits.body_bytes + limits.header_bytes:
                 self._give_up(413, f"body: it is larger than {limits.body_bytes} bytes.")
@@ -109,7 +102,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.stage = Stage.HEADERS
+        self.stage = _HEADERS
         self.since = self.watch.now
         self.taken = 0
         self._began = True
@@ -139,7 +132,7 @@ class Connection(HttpToolsProtocol):
         if self._crowded or self.watch.stopping:
             self.cycle.keep_alive = False
         self.headers = []  # what comes after a chunked body is no header of the request
-        self.stage = Stage.BODY
+        self.stage = _BODY
         self.since = self.watch.now
 
     def on_message_complete(self) -> None:
@@ -147,14 +140,14 @@ class Connection(HttpToolsProtocol):
         if self._upgrading:
             return
         super().on_message_complete()
-        self.stage = Stage.NEXT if self.cycle.response_complete else Stage.ANSWER
+        self.stage = _NEXT if self.cycle.response_complete else _ANSWER
         self.since = self.watch.now
 
     def on_response_complete(self) -> None:
         """Be ready for the next request, unless this one is still arriving."""
         super().on_response_complete()
-        if self.stage is Stage.ANSWER:
-            self.stage = Stage.NEXT
+        if self.stage is _ANSWER:
+            self.stage = _NEXT
             self.since = self.watch.now
 
     # -- bounds ----------------------------------------------------------------------------------------------------
@@ -173,13 +166,13 @@ class Connection(HttpToolsProtocol):
             self.since = now
             return
         waited = now - self.since
-        if self.stage is Stage.HEADERS and waited > limits.header_seconds:
+        if self.stage is _HEADERS and waited > limits.header_seconds:
             if self.cycle is None or self.cycle.response_complete:
                 self._give_up(408, f"The headers took longer than {limits.header_seconds:g} seconds.")
-        elif self.stage is Stage.BODY and waited > limits.body_seconds:
+        elif self.stage is _BODY and waited > limits.body_seconds:
             self._give_up(408, f"body: it took longer than {limits.body_seconds:g} seconds to arrive.")
-        elif (self.stage is Stage.NEXT and waited > limits.idle_seconds) or (
-            self.stage is Stage.FIRST and waited > limits.header_seconds
+        elif (self.stage is _NEXT and waited > limits.idle_seconds) or (
+            self.stage is _FIRST and waited > limits.header_seconds
         ):
             self.transport.close()
 
@@ -200,7 +193,7 @@ class Connection(HttpToolsProtocol):
     def _give_up(self, status: int, message: str) -> None:
         """Answer a request that never became whole, if an answer can be told to be its own, and close."""
         cycle = self.cycle
-        arriving = self.stage is Stage.BODY  # then the cycle is that of this very request
+        arriving = self.stage is _BODY  # then the cycle is that of this very request
         unanswered = cycle is not None and not cycle.response_complete
         silent = cycle.response_started or bool(self.pipeline) if arriving else unanswered
         if not silent:
