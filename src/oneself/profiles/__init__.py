@@ -1,10 +1,8 @@
-"""The profile core: profile + batch → profile. Pure: no store, HTTP, clock or randomness.
+"""The profile core: profile + batch → profile. Pure: no store, HTTP, clock or randomness."""
 
-- ``read_batch(document, source, received_ms, *, ip="", historical=False) -> (Batch, tuple[Quarantined, ...])``
-  raises ``BatchError``.
-- ``update(parts, batch, position) -> Update``.
-"""
-
+from oneself.profiles.api import FIELDS, FieldsError, Membership, read_fields, render
+from oneself.profiles.device import info_identities
+from oneself.profiles.events import EVENT_TYPES
 from oneself.profiles.model import (
     AttributeChange,
     AttributeValue,
@@ -32,8 +30,15 @@ from oneself.profiles.model import (
     WorkspaceProfile,
     Write,
 )
+from oneself.profiles.priority import deciding, values_of
+from oneself.profiles.reading import read_batch
+from oneself.profiles.sources import DEFAULT_ORDER, is_platform, rank_of
+from oneself.profiles.update import info_of, update
 
 __all__ = [
+    "DEFAULT_ORDER",
+    "EVENT_TYPES",
+    "FIELDS",
     "AttributeChange",
     "AttributeValue",
     "Attribution",
@@ -43,8 +48,10 @@ __all__ = [
     "Consent",
     "Device",
     "Event",
+    "FieldsError",
     "Flag",
     "Ignored",
+    "Membership",
     "Parts",
     "Person",
     "Protection",
@@ -59,4 +66,14 @@ __all__ = [
     "Update",
     "WorkspaceProfile",
     "Write",
+    "deciding",
+    "info_identities",
+    "info_of",
+    "is_platform",
+    "rank_of",
+    "read_batch",
+    "read_fields",
+    "render",
+    "update",
+    "values_of",
 ]
