@@ -1,0 +1,25 @@
+"""What every test gets: a Hypothesis profile (``--hypothesis-profile=thorough`` for more), its seed in the header."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import settings
+
+pytest.register_assert_rewrite("identity_world")
+settings.register_profile("oneself", deadline=None, print_blob=True, max_examples=100)
+settings.register_profile("thorough", settings.get_profile("oneself"), max_examples=3000)
+settings.load_profile("oneself")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed here, so that it can be printed; ``--hypothesis-seed`` repeats a run."""
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Print the seed."""
+    return f"repeat with: --hypothesis-seed={config.getoption('--hypothesis-seed')}"
