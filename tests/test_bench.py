@@ -317,7 +317,7 @@ def measured_with(**more: Any) -> Measured:
     settings: dict[str, Any] = {
         "bare": [report_of(1000), report_of(2000), report_of(4000)],
         "identify": {10_000: [report_of(500), report_of(500), report_of(1000)], 1_000_000: [report_of(250)] * 3},
-        "paced": report_of(250),
+        "paced": [report_of(250), report_of(250, p99=40.0), report_of(250, p99=20.0)],
         "peak_memory": {10_000: 50_000_000, 1_000_000: 700_000_000},
     }
     return Measured(**settings | more)
@@ -335,6 +335,7 @@ def test_ratios_are_medians_of_the_rounds_ratios():
     rows = rows_of(identity_figures(OPTIONS, measured_with()))
     mix = rows["identity mix, 10k stored"]
     assert (mix.value, mix.ratio, mix.target, mix.met) == (500, 0.25, 0.35, False)
+    assert rows["at half that rate, p99"].value == 20.0
     growth = rows["cost of a request, 1m stored"]
     assert (growth.value, growth.ratio, growth.met) == (4000, 2.0, False)
 
@@ -451,7 +452,7 @@ def test_sizes_that_are_none_are_refused(sizes: str):
 
 def test_progress_is_told_to_its_end():
     told: list[int] = []
-    options = Options(stored=(400,), seconds=0.1, settle=0.0, rounds=2, connections=2)
+    options = Options(stored=(400,), seconds=0.1, settle=0.0, rounds=1, connections=2)
     identity_bench.measure_identity(options, told.append)
     assert sum(told) == planned_steps(options)
 

@@ -67,14 +67,14 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Measured(msgspec.Struct):
-    """Every report of a run: ``bare`` and ``rival`` by round, ``identify`` by size and round.
+    """Every report of a run: ``bare``, ``paced`` and ``rival`` by round, ``identify`` by size and round.
 
     ``peak_memory`` is bytes by size, None where the system does not tell; ``rival_missing`` says why it is.
     """
 
     bare: list[LoadReport] = []
     identify: dict[int, list[LoadReport]] = {}
-    paced: LoadReport | None = None
+    paced: list[LoadReport] = []
     core: CoreCost | None = None
     peak_memory: dict[int, int | None] = {}
     rival: list[LoadReport] = []
@@ -118,7 +118,7 @@ class _Served:
 def planned_steps(options: Options) -> int:
     """Return how many steps ``measure_identity`` will report, each of roughly the same time."""
     filling = sum(1 + size // _FILLED_A_STEP for size in options.stored)
-    return filling + 1 + options.rounds * (1 + 2 * len(options.stored) + (options.database is not None)) + 1
+    return filling + 1 + options.rounds * (2 + 2 * len(options.stored) + (options.database is not None))
 
 
 def measure_identity(options: Options, step: Callable[[int], None] = lambda _: None) -> Measured:
@@ -147,8 +147,9 @@ def measure_identity(options: Options, step: Callable[[int], None] = lambda _: N
                 measured.rival.append(rival.mix(options))
                 step(1)
         rate = statistics.median(report.rate for report in measured.identify[options.stored[0]])
-        measured.paced = first.mix(options, max(rate / 2, 1.0))
-        step(1)
+        for _ in range(options.rounds):
+            measured.paced.append(first.mix(options, max(rate / 2, 1.0)))
+            step(1)
         measured.peak_memory = {size: peak_memory(server.pid) for size, server in served.items()}
     return measured
 
