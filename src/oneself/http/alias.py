@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from oneself.engine.calls import Call
 from oneself.http.auth import Gate
-from oneself.http.body import decode, mpid_of
+from oneself.http.body import decode
 from oneself.http.exchange import Exchange
-from oneself.http.identity import Environment, RequestId, refuse
+from oneself.http.fields import ALLOWED, Environment, Milliseconds, Mpid, RequestId, Text, mpid_of
+from oneself.http.identity import refuse
 from oneself.http.ports import Engine
 from oneself.http.wire import CORS, HttpError, Reply
 from oneself.identity import AliasRequest, Request
 
 __all__ = ["AliasBody", "AliasRoutes"]
 
-ALLOWED: Final = {"environment": "production, development", "scope": "device, mpid", "request_type": "alias"}
-
-_Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1, description="Unix time, ms.")]
-
 
 class AliasData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose events are to be seen where; the window defaults to the longest allowed, up to now."""
 
-    source_mpid: str | int
-    destination_mpid: str | int
-    start_unixtime_ms: _Milliseconds | None = None
-    end_unixtime_ms: _Milliseconds | None = None
+    source_mpid: Mpid
+    destination_mpid: Mpid
+    start_unixtime_ms: Milliseconds | None = None
+    end_unixtime_ms: Milliseconds | None = None
     scope: Literal["device", "mpid"] | None = None
-    device_application_stamp: str | None = None
+    device_application_stamp: Text | None = None
 
 
 class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +37,7 @@ class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: AliasData
     request_id: RequestId | None = None
     request_type: Literal["alias"] | None = None
-    api_key: str | None = None
+    api_key: Text | None = None
 
 
 _decoder = msgspec.json.Decoder(AliasBody)
@@ -65,8 +62,8 @@ class AliasRoutes:
             request = AliasRequest(
                 _mpid(asked.data.source_mpid, "data.source_mpid"),
                 _mpid(asked.data.destination_mpid, "data.destination_mpid"),
-                asked.data.start_unixtime_ms,
-                asked.data.end_unixtime_ms,
+                _whole(asked.data.start_unixtime_ms),
+                _whole(asked.data.end_unixtime_ms),
                 asked.data.scope or "",
                 asked.data.device_application_stamp or "",
             )
@@ -81,8 +78,12 @@ class AliasRoutes:
         return _ACCEPTED
 
 
-def _mpid(value: str | int, field: str) -> int:
+def _mpid(value: str | float, field: str) -> int:
     mpid = mpid_of(value, field)
     if mpid is None:
         raise HttpError(400, f"{field}: it is empty or 0, which no user has.")
     return mpid
+
+
+def _whole(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else int(milliseconds)

@@ -21,6 +21,7 @@ from oneself.errors import Overloaded, StoreUnavailable
 from oneself.http.alias import AliasRoutes
 from oneself.http.auth import Gate
 from oneself.http.body import ClientGone
+from oneself.http.direct import Direct, HotRoute, admit_direct
 from oneself.http.exchange import Exchange, Handler, Receive, Scope, Send
 from oneself.http.explain import request_id_of
 from oneself.http.identity import IdentityRoutes
@@ -29,7 +30,7 @@ from oneself.http.openapi import document
 from oneself.http.operations import ALIVE, OperationsRoutes
 from oneself.http.ports import Engine
 from oneself.http.web_sdk import WebSdkRoutes
-from oneself.http.wire import HttpError, Reply, error_reply, json_reply, preflight_reply
+from oneself.http.wire import Header, HttpError, Reply, error_reply, json_reply, preflight_reply
 from oneself.identity import Kind
 from oneself.logs import digest, is_debug
 
@@ -77,7 +78,16 @@ class App:
         identity: IdentityRoutes,
         cold: list[tuple[Route, Target]],
         measures: Measures,
+        gate: Gate,
     ) -> None:
+        self._gate = gate
+        self._direct = {
+            path: HotRoute(
+                partial(identity.ask, kind), partial(_failed, f"/v1/{kind}"), partial(measures.record, f"/v1/{kind}")
+            )
+            for kind in KINDS
+            for path in (f"{prefix}/{kind}".encode() for prefix in PREFIXES)
+        }
         self._hot = hot
         self._identity = identity
         self._cold = cold
@@ -89,6 +99,11 @@ class App:
         """Every path that is answered, as documented."""
         modify = {f"{prefix}/{{mpid}}/modify" for prefix in PREFIXES}
         return {path.decode() for path in self._hot} | modify | {route.path for route, _ in self._cold}
+
+    def direct(self, url: bytes, headers: list[Header]) -> Direct | None:
+        """Return what answers a POST straight from its connection; None where it has to be called."""
+        route = self._direct.get(url)
+        return None if route is None or self._debug else admit_direct(route, headers, self._gate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -108,7 +123,7 @@ class App:
         except ClientGone:
             return
         except BaseException as error:
-            reply = error_reply(_error(error, target.path), request_id_of(exchange.body))
+            reply = _failed(target.path, error, exchange.body)
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
         seconds = time.perf_counter() - began
@@ -138,6 +153,11 @@ def _other_method(method: str, target: Target) -> Reply:
         return preflight_reply()
     allow = ", ".join(sorted(target.methods | {"OPTIONS"}))
     raise HttpError(405, f"This path takes {allow} only.", allow=allow)
+
+
+def _failed(path: str, error: BaseException, body: bytes) -> Reply:
+    """Return the reply of a request that failed."""
+    return error_reply(_error(error, path), request_id_of(body))
 
 
 def _error(error: BaseException, path: str) -> HttpError:
@@ -203,4 +223,4 @@ def create_app(
         ("/webevents/v1/identity/{key}/Alias", _POST, alias.alias),
     ]
     routes = [(Route(path, answer, methods=methods), Target(path, methods, answer)) for path, methods, answer in cold]
-    return App(hot, identity, routes, measures)
+    return App(hot, identity, routes, measures, gate)

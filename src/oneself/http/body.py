@@ -11,7 +11,7 @@ import msgspec
 from oneself.http.explain import explain, find_nul
 from oneself.http.wire import HttpError
 
-__all__ = ["BODY_LIMIT", "ClientGone", "decode", "mpid_of", "read_body"]
+__all__ = ["BODY_LIMIT", "ClientGone", "decode", "read_body"]
 
 T = TypeVar("T")
 Receive = Callable[[], Awaitable[Any]]
@@ -20,7 +20,6 @@ BODY_LIMIT: Final = 128 * 1024
 """The most bytes that an identity or alias request may have, before and after decompression."""
 
 _NUL_ESCAPE: Final = b"\\u0000"
-_MPID_RANGE: Final = range(-(2**63), 2**63)
 
 
 class ClientGone(Exception):
@@ -98,17 +97,3 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, allowed: Mapping[str, 
         if field is not None:
             raise HttpError(400, f"{field}: it has a NUL character.")
     return value
-
-
-def mpid_of(value: str | int | None, field: str) -> int | None:
-    """Return the MPID that a body's field gives as string or number; None for null, empty or 0."""
-    if not value:
-        return None
-    if isinstance(value, str):
-        digits = value.removeprefix("-")
-        if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
-            raise HttpError(400, f"{field}: it is not an MPID, a signed 64-bit integer.")
-        value = int(value)
-    if value not in _MPID_RANGE:
-        raise HttpError(400, f"{field}: it is not an MPID, a signed 64-bit integer.")
-    return value or None

@@ -7,6 +7,7 @@ no request has a timer of its own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,8 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from oneself.http.direct import Direct, DirectCycle
 from oneself.http.exchange import Receive, Scope, Send
-from oneself.http.wire import HttpError, error_reply
+from oneself.http.wire import Header, HttpError, error_reply
 
 __all__ = ["Connection", "Limits", "Watch"]
 
@@ -60,6 +62,7 @@ class Connection(HttpToolsProtocol):
         self, watch: Watch, config: Config, server_state: ServerState, loop: asyncio.AbstractEventLoop
     ) -> None:  # fmt: skip
         super().__init__(config, server_state, {}, loop)
+        self._direct: Callable[[bytes, list[Header]], Direct | None] | None = getattr(self.app, "direct", None)
         self.watch = watch
         self.stage = _FIRST
         self.since = watch.now
@@ -122,7 +125,8 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise ValueError("too many requests wait on this connection")
         if refusal is None:
-            super().on_headers_complete()
+            if not self._go_direct():
+                super().on_headers_complete()
         else:
             app, self.app = self.app, _Refuse(refusal)
             try:
@@ -135,11 +139,38 @@ class Connection(HttpToolsProtocol):
         self.stage = _BODY
         self.since = self.watch.now
 
+    def _go_direct(self) -> bool:
+        """Begin a hot request that can be answered straight from here; tell whether it is one."""
+        cycle, parser = self.cycle, self.parser
+        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._direct is None:
+            return False
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return False
+        direct = self._direct(self.url, self.headers)
+        if direct is None:
+            return False
+        headers = self.server_state.default_headers
+        self.cycle = DirectCycle(direct, self.transport, headers, parser.should_keep_alive(), self._direct_done)  # type: ignore[assignment]
+        return True
+
+    def _direct_done(self) -> None:
+        if self.pipeline:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.stage = _NEXT
+        self.since = self.watch.now
+
     def on_message_complete(self) -> None:
         """End a request; its answer may have been sent before."""
         if self._upgrading:
             return
         super().on_message_complete()
+        if isinstance(self.cycle, DirectCycle):
+            self.stage = _ANSWER
+            self.since = self.watch.now
+            self.cycle.begin()
+            return
         self.stage = _NEXT if self.cycle.response_complete else _ANSWER
         self.since = self.watch.now
 

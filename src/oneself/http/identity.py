@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from oneself.engine.calls import Call, Outcome
-from oneself.http.auth import Gate
-from oneself.http.body import decode, mpid_of
+from oneself.http.auth import Caller, Gate
+from oneself.http.body import decode
 from oneself.http.exchange import Exchange
+from oneself.http.fields import ALLOWED, Client, Environment, Milliseconds, Mpid, RequestId, Text, TypeName, mpid_of
 from oneself.http.ports import Engine
 from oneself.http.wire import HttpError, Reply, json_reply
 from oneself.identity import IDENTITY_TYPES, IdentityChange, Kind, Refusal, Request
 from oneself.identity.names import FROM_EVENTS
 
-__all__ = [
-    "Environment",
-    "IdentityRoutes",
-    "Modified",
-    "ModifyBody",
-    "RequestId",
-    "ResolveBody",
-    "Resolved",
-    "refuse",
-]
+__all__ = ["IdentityRoutes", "Modified", "ModifyBody", "ResolveBody", "Resolved", "refuse"]
 
-_TYPE_NAMES: Final = ", ".join(sorted(FROM_EVENTS))
-
-if TYPE_CHECKING:
-    TypeName = str
-else:
-    TypeName = Literal[tuple(sorted(FROM_EVENTS))]
-
-Environment = Literal["production", "development"]
-NO_NUL: Final = {"pattern": r"^[^\u0000]*$"}
-Text = Annotated[str, msgspec.Meta(extra_json_schema=NO_NUL)]
-RequestId = Annotated[
-    str,
-    msgspec.Meta(
-        max_length=256,
-        description="Makes the request repeatable: with the same id it is answered as before and done once.",
-        extra_json_schema=NO_NUL,
-    ),
-]
-_Client = Annotated[dict[Text, Text | None] | None, msgspec.Meta(description="What client sends the request.")]
-_Milliseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1, description="Unix time, ms.")]
 _Names = Annotated[
     dict[TypeName, Text | None],
     msgspec.Meta(
@@ -54,12 +29,6 @@ _Names = Annotated[
         extra_json_schema={"propertyNames": {"enum": sorted(FROM_EVENTS)}, "minProperties": 1},
     ),
 ]
-
-ALLOWED: Final = {
-    "environment": "production, development",
-    "known_identities": _TYPE_NAMES,
-    "identity_type": _TYPE_NAMES,
-}
 
 CONTEXT: Final = "b25lc2VsZi0x"
 """What clients send back as ``context``. It means nothing: a device keeps the first one it ever got."""
@@ -70,11 +39,11 @@ class ResolveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     environment: Environment
     known_identities: _Names
-    client_sdk: _Client = None
+    client_sdk: Client = None
     context: Text | None = None
     request_id: RequestId | None = None
-    request_timestamp_ms: _Milliseconds | None = None
-    previous_mpid: str | int | None = None
+    request_timestamp_ms: Milliseconds | None = None
+    previous_mpid: Mpid | None = None
 
 
 class ChangeItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,10 +59,10 @@ class ModifyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     environment: Environment
     identity_changes: Annotated[list[ChangeItem], msgspec.Meta(min_length=1, max_length=100)]
-    client_sdk: _Client = None
+    client_sdk: Client = None
     context: Text | None = None
     request_id: RequestId | None = None
-    request_timestamp_ms: _Milliseconds | None = None
+    request_timestamp_ms: Milliseconds | None = None
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -135,27 +104,27 @@ class IdentityRoutes:
     async def resolve(self, kind: Kind, exchange: Exchange) -> Reply:
         """Answer a request that resolves identities to a user."""
         caller = await exchange.admit(self._gate)
-        read_only, show_matches = _flags(exchange.scope["query_string"])
+        answer, reply = self.ask(kind, caller, exchange.body, exchange.scope["query_string"])
+        return reply(await answer)
+
+    def ask(
+        self, kind: Kind, caller: Caller, body: bytes, query: bytes = b""
+    ) -> tuple[asyncio.Future[Outcome], Callable[[Outcome], Reply]]:
+        """Submit a request that resolves identities; return its outcome to be, and what makes a reply of it."""
+        read_only, show_matches = _flags(query)
         if caller.key_only:
             _limit_key_only(read_only or kind == "search")
-        asked = decode(_resolve_decoder, exchange.body, ALLOWED)
+        asked = decode(_resolve_decoder, body, ALLOWED)
         sent = _canonical(asked.known_identities)
         previous = mpid_of(asked.previous_mpid, "previous_mpid") if asked.previous_mpid else None
-        outcome = await self._engine.submit(
-            Call(
-                caller.space(asked.environment),
-                caller.id,
-                Request(kind, sent, previous),
-                asked.request_id or "",
-                read_only,
-            )
+        call = Call(
+            caller.space(asked.environment),
+            caller.id,
+            Request(kind, sent, previous),
+            asked.request_id or "",
+            read_only,
         )
-        decision = outcome.decision
-        if decision.error is not None:
-            raise refuse(decision.error)
-        mpid = None if decision.mpid is None else str(decision.mpid)
-        matched = _matched(outcome, sent) if show_matches else {}
-        return json_reply(200, _encode(Resolved(CONTEXT, mpid, matched, False, decision.known)))
+        return self._engine.submit(call), partial(_resolved, sent, show_matches)
 
     async def modify(self, path_mpid: str, exchange: Exchange) -> Reply:
         """Answer a request to change the identities of the user whose MPID the path names."""
@@ -182,6 +151,16 @@ class IdentityRoutes:
             raise refuse(decision.error)
         results = [ChangeResult(change.identity_type, str(mpid)) for change in changes]
         return json_reply(200, _encode(Modified(results, decision.known)))
+
+
+def _resolved(sent: dict[str, str | None], show_matches: bool, outcome: Outcome) -> Reply:
+    """Return the reply to a request that resolved identities."""
+    decision = outcome.decision
+    if decision.error is not None:
+        raise refuse(decision.error)
+    mpid = None if decision.mpid is None else str(decision.mpid)
+    matched = _matched(outcome, sent) if show_matches else {}
+    return json_reply(200, _encode(Resolved(CONTEXT, mpid, matched, False, decision.known)))
 
 
 def refuse(refusal: Refusal) -> HttpError:

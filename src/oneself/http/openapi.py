@@ -84,6 +84,8 @@ _MPID: Final = {
     },
 }  # fmt: skip
 
+_NOT_BOTH_NULL: Final = [{"properties": {name: {"type": "string"}}} for name in ("old_value", "new_value")]
+
 _SUMMARIES: Final = {
     "identify": "Resolve identities to a user, who is made if nobody has them.",
     "login": "Resolve identities to the user who logs in.",
@@ -97,6 +99,7 @@ def document() -> bytes:
     """Return the description, as JSON."""
     types = [ResolveBody, ModifyBody, AliasBody, Resolved, Modified, WebConfig, Health, Readiness, ErrorBody]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schemas["ChangeItem"]["anyOf"] = _NOT_BOTH_NULL
     paths: dict[str, Any] = {}
     for prefix in ("/v1", "/identity/v1"):
         for kind, summary in _SUMMARIES.items():
