@@ -153,6 +153,11 @@ class Connection(HttpToolsProtocol):
         self.cycle = DirectCycle(direct, self.transport, headers, parser.should_keep_alive(), self._direct_done)  # type: ignore[assignment]
         return True
 
+    def cancel_direct(self) -> None:
+        """Answer a hot request that cannot be waited for any longer."""
+        if isinstance(self.cycle, DirectCycle):
+            self.cycle.cancel()
+
     def _direct_done(self) -> None:
         if self.pipeline:
             self.on_response_complete()

@@ -74,6 +74,7 @@ class DirectCycle:
     """
 
     __slots__ = (
+        "_answer",
         "_began",
         "_caller",
         "_done",
@@ -114,11 +115,16 @@ class DirectCycle:
         """Ask, now that the body is whole."""
         self._began = time.perf_counter()
         try:
-            answer, self._reply = self._route.ask(self._caller, self.body)
+            self._answer, self._reply = self._route.ask(self._caller, self.body)
         except Exception as error:
             self._write(self._route.fail(error, self.body))
         else:
-            answer.add_done_callback(self._answered)
+            self._answer.add_done_callback(self._answered)
+
+    def cancel(self) -> None:
+        """Answer now that there was no time to; what the engine does with the request is not changed."""
+        if not self.more_body and not self.response_complete:
+            self._answer.cancel()
 
     def _answered(self, answer: asyncio.Future[Outcome]) -> None:
         try:

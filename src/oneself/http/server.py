@@ -19,6 +19,9 @@ from oneself.http.connection import Connection, Limits, Watch
 
 __all__ = ["ServerSettings", "serve"]
 
+_TLS_GOODBYE_SECONDS: Final = 1.0
+"""How long a TLS client may take to say goodbye, when the server has."""
+
 _CHECK_EVERY: Final = 5
 """Connections are checked at each so many of uvicorn's ticks, which are 0.1 s apart."""
 
@@ -102,6 +105,7 @@ class _Server(uvicorn.Server):
             ssl=config.ssl,
             backlog=config.backlog,
             ssl_handshake_timeout=settings.header_seconds if config.ssl else None,
+            ssl_shutdown_timeout=_TLS_GOODBYE_SECONDS if config.ssl else None,
         )
         self.servers = [server]
         self.started = True
@@ -124,6 +128,8 @@ class _Server(uvicorn.Server):
         self._watch.stopping = True
         await super().shutdown(sockets)
         if self.server_state.connections:
+            for connection in self._connections():
+                connection.cancel_direct()
             await asyncio.sleep(0.1)  # the requests that were just cancelled say so
             for connection in self._connections():
                 connection.transport.abort()
