@@ -81,7 +81,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._stopping = False
-        self._rate = 0.0  # calls answered a second, smoothed
+        self._rate = 0.0  # calls of full groups answered a second, smoothed; 0 before the first such group
         self._trouble_until = 0.0
 
     async def start(self) -> None:
@@ -114,9 +114,10 @@ class Engine:
         joins a group, so that a bad one cannot fail its neighbours.
         """
         waiting = len(self._queue)
-        if waiting >= self._max_waiting or waiting > self._max_group + self._rate * MAX_WAIT_SECONDS:
-            raise Overloaded(1 + int(waiting / self._rate) if self._rate else 1)
-        if self._worker is None or self._stopping:
+        rate = self._rate
+        if waiting >= self._max_waiting or (rate and waiting > self._max_group + rate * MAX_WAIT_SECONDS):
+            raise Overloaded(1 + int(waiting / rate) if rate else 1)
+        if self._worker is None or self._worker.done() or self._stopping:
             raise StoreUnavailable("The server is stopping or not started yet.", 1)
         scope = call.space.rpartition("/")[0]
         governing = self._scopes[scope]
@@ -137,30 +138,36 @@ class Engine:
                 await self._wake.wait()
                 continue
             group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
-            started = time.perf_counter()
-            try:
-                outcomes = await self._answer(group)
-            except Exception as error:
-                self._fail(group, error)
-                continue
+            await self._run(group)
+
+    async def _run(self, group: list[_Waiting]) -> None:
+        """Answer a group; where something unexpected stops it, each call alone, so that none fails its neighbours."""
+        started = time.perf_counter()
+        try:
+            outcomes = await self._answer(group)
+        except OneselfError as error:
+            self._fail(group, error)
+        except Exception as error:
+            if len(group) > 1:
+                for waiting in group:
+                    await self._run([waiting])
+            elif not group[0].answer.done():
+                group[0].answer.set_exception(error)
+        else:
             self._trouble_until = 0.0
             for waiting, outcome in zip(group, outcomes, strict=True):
                 if not waiting.answer.done():  # its client may have gone
                     waiting.answer.set_result(outcome)
             seconds = time.perf_counter() - started
-            rate = len(group) / seconds
-            self._rate += 0.05 * (rate - self._rate) if self._rate else rate
+            if len(group) == self._max_group:  # smaller ones say nothing of how many could be answered
+                rate = len(group) / seconds
+                self._rate += 0.2 * (rate - self._rate) if self._rate else rate
             if self._on_group is not None:
                 self._on_group(len(group), seconds)
 
-    def _fail(self, group: list[_Waiting], error: Exception) -> None:
+    def _fail(self, group: list[_Waiting], error: OneselfError) -> None:
         """Answer a group whose decisions could not be made durable: nothing of it was done."""
-        if isinstance(error, StoreUnavailable):
-            failure = error
-        else:
-            _log.error("a group of requests failed", exc_info=error)
-            reason = str(error) if isinstance(error, OneselfError) else "The server met an unexpected error."
-            failure = StoreUnavailable(reason)
+        failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
         if not self._trouble_until:
             _log.warning("requests cannot be answered", reason=str(failure))
         self._trouble_until = time.monotonic() + failure.retry_after
@@ -179,7 +186,7 @@ class Engine:
             created = [
                 c.mpid for _, e in reading.effects.entries for c in e.decision.changes if isinstance(c, Create)
             ]
-            if created and await self.store.existing(created):
+            if len(set(created)) < len(created) or (created and await self.store.existing(created)):
                 continue  # one of 2^64 was drawn twice: decide again with others
             await self.store.commit(reading)
             return outcomes
@@ -210,11 +217,6 @@ def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
         if waiting.key is not None:
             keys.append(waiting.key)
     return spaces, keys
-
-
-def _unlinks(waiting: _Waiting) -> int:
-    """Return a bound on the identities that a request can take off profiles."""
-    return 3 * len(waiting.call.request.changes) or len(waiting.prepared.identities)
 
 
 def _repeat(call: Call, reading: Reading, earlier: dict[int, Entry | None], position: int) -> Outcome:

@@ -13,7 +13,7 @@ import apsw
 
 from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
 
-__all__ = ["FolderLock", "open_database", "plain_errors"]
+__all__ = ["FolderLock", "damage", "open_database", "plain_errors"]
 
 _WAIT_MS = 5_000
 
@@ -28,7 +28,7 @@ class FolderLock:
     def take(self) -> None:
         """Take the lock; raise ``StoreInUse`` or, where the folder cannot be written, ``StoreError``."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(0o700, parents=True, exist_ok=True)  # it will hold personal data
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _folder_error(self._path.parent, error) from error
@@ -69,13 +69,15 @@ def plain_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors on a file into ours: damaged needs somebody, unavailable may pass."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:  # SQLError: the tables are not ours
         raise StoreDamaged(damage(path, str(error))) from error
     except apsw.FullError as error:
         raise StoreUnavailable(f"The disk is full: {path} cannot grow. Free some space.") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError) as error:
-        raise StoreUnavailable(f"{path} cannot be written: {error}. Check its owner, mode and mount.") from error
-    except (apsw.IOError, apsw.BusyError, apsw.LockedError) as error:
+        raise StoreUnavailable(
+            f"{path} cannot be opened or written: {error}. Check its owner, mode and mount."
+        ) from error
+    except apsw.Error as error:
         raise StoreUnavailable(f"{path} cannot be used now: {error}.") from error
 
 
@@ -87,8 +89,8 @@ def damage(path: Path, reason: str) -> str:
             "state.db-wal and state.db-shm out of the folder and start again to rebuild it."
         )
     return (
-        f"{path} is damaged ({reason}). It is the record of every decision: stop, keep a copy of the folder, and "
-        "restore the file from a backup."
+        f"{path} is damaged ({reason}). It is the record of every decision: keep a copy of the whole folder, then "
+        "put a backup of journal.db and oneself.toml in an empty folder and start there; state.db is rebuilt."
     )
 
 
@@ -96,25 +98,37 @@ def open_database(path: Path, migrations: Sequence[str], *, read_only: bool = Fa
     """Open a SQLite file in WAL mode, bringing its schema to the newest version.
 
     ``migrations[n]`` leads from version n to n + 1 and runs in one transaction. Raises ``StoreVersion`` where
-    the file is newer than this code, ``StoreDamaged`` where it is no database of ours.
+    the file is newer than this code, ``StoreDamaged`` where it is no database of ours. A file that is refused
+    stays as it was.
     """
+    if read_only and not path.exists():
+        raise StoreUnavailable(f"{path} is not there. Start `oneself serve` on its folder once to make it.")
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     with plain_errors(path):
         connection = apsw.Connection(str(path), flags=flags)
-        connection.set_busy_timeout(_WAIT_MS)
-        version = int(connection.pragma("user_version"))
-        if version > len(migrations):
-            raise StoreVersion(
-                f"{path} was written by a newer version of Oneself (schema {version}, this one knows "
-                f"{len(migrations)}). Upgrade Oneself to open it."
-            )
-        if read_only:
-            if version < len(migrations):
-                raise StoreVersion(f"{path} has schema {version}; start `oneself serve` once to upgrade it.")
-            return connection
-        connection.pragma("journal_mode", "wal")
-        for number in range(version, len(migrations)):
-            with connection:
-                connection.execute(migrations[number])
-                connection.pragma("user_version", number + 1)
+        try:
+            connection.set_busy_timeout(_WAIT_MS)
+            _check_version(connection, path, len(migrations), read_only=read_only)
+            if not read_only:
+                connection.pragma("journal_mode", "wal")
+                for number in range(int(connection.pragma("user_version")), len(migrations)):
+                    with connection:
+                        connection.execute(migrations[number])
+                        connection.pragma("user_version", number + 1)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+def _check_version(connection: apsw.Connection, path: Path, newest: int, *, read_only: bool) -> None:
+    version = int(connection.pragma("user_version"))
+    if version > newest:
+        raise StoreVersion(
+            f"{path} was written by a newer version of Oneself (schema {version}, this one knows {newest}). "
+            "Upgrade Oneself to open it."
+        )
+    if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise StoreDamaged(damage(path, "it is a database of another program"))
+    if read_only and version < newest:
+        raise StoreVersion(f"{path} has schema {version}; start `oneself serve` once to upgrade it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -35,6 +36,9 @@ _MIGRATIONS = (
     """,
 )
 
+# As bytes: a damaged body may be no text.
+_SELECT = "SELECT position, checksum, CAST(body AS BLOB) FROM entry"
+
 _CHUNK = 1_000
 
 
@@ -45,13 +49,16 @@ class JournalFile:
         self.path = path
         self._writer = open_database(path, _MIGRATIONS, read_only=read_only)
         with plain_errors(path):
-            if not read_only:
+            if read_only:
+                self._reader = self._writer
+                self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
+            else:
                 self._writer.pragma("synchronous", "full")
                 # A checkpoint in the path of an answer would hold it up; ``checkpoint`` does it beside.
                 self._writer.wal_autocheckpoint(0)
-            self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-            self._reader.set_busy_timeout(5_000)
-            self.position = int(self._writer.execute("SELECT coalesce(max(position), 0) FROM entry").get)
+                self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+                self._reader.set_busy_timeout(5_000)
+            self.position = int(self._reader.execute("SELECT coalesce(max(position), 0) FROM entry").get)
 
     def close(self) -> None:
         """Close the file."""
@@ -65,6 +72,7 @@ class JournalFile:
             body = encode(entry)
             rows.append((position, crc32(body), body.decode()))
         with plain_errors(self.path):
+            self.undo()
             self._writer.execute("BEGIN IMMEDIATE")
             self._writer.executemany("INSERT INTO entry VALUES(?, ?, ?)", rows)
 
@@ -84,28 +92,24 @@ class JournalFile:
         with plain_errors(self.path):
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                _checkpoint(connection)
             finally:
                 connection.close()
 
     def restart_log(self) -> None:
         """Let the write-ahead log begin anew once it is long; quick after ``checkpoint``, between two groups."""
         with plain_errors(self.path):
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            _checkpoint(self._writer)
 
     def entry(self, position: int) -> Entry | None:
         """Return the entry at a position."""
-        rows = self._fetch("SELECT position, checksum, body FROM entry WHERE position = ?", position)
+        rows = self._fetch(f"{_SELECT} WHERE position = ?", position)
         return self._decoded(*rows[0])[1] if rows else None
 
     def entries(self, after: int) -> Iterator[list[tuple[int, Entry]]]:
         """Yield the entries after a position in chunks."""
         while True:
-            rows = self._fetch(
-                "SELECT position, checksum, body FROM entry WHERE position > ? ORDER BY position LIMIT ?",
-                after,
-                _CHUNK,
-            )
+            rows = self._fetch(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", after, _CHUNK)
             if not rows:
                 return
             yield [self._decoded(*row) for row in rows]
@@ -127,10 +131,15 @@ class JournalFile:
         with plain_errors(self.path):
             return self._reader.execute(sql, bindings).fetchall()
 
-    def _decoded(self, position: int, checksum: int, body: str) -> tuple[int, Entry]:
-        if crc32(body.encode()) != checksum:
+    def _decoded(self, position: int, checksum: int, body: bytes) -> tuple[int, Entry]:
+        if crc32(body) != checksum:
             raise StoreDamaged(damage(self.path, f"entry {position} does not match its checksum"))
         try:
             return position, decode(body)
         except msgspec.DecodeError as error:
             raise StoreDamaged(damage(self.path, f"entry {position}: {error}")) from error
+
+
+def _checkpoint(connection: apsw.Connection) -> None:
+    with suppress(apsw.BusyError):  # another thread is at it
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from oneself.identity import Alias, Profile
+from oneself.identity import Alias, Identity, Profile
 from oneself.store.contract import Effects, History
 
 __all__ = ["Generation"]
@@ -25,7 +25,7 @@ class Generation:
         self.profiles: dict[int, tuple[str, Profile]] = {}
         self.linked: dict[bytes, list[tuple[int, int]]] = {}  # in the order of their positions
         self.unlinked: dict[bytes, set[tuple[int, int]]] = {}
-        self.further: dict[tuple[int, str, str], int | None] = {}  # None: gone
+        self.further: defaultdict[int, dict[Identity, int | None]] = defaultdict(dict)  # None: gone
         self.history: defaultdict[int, list[History]] = defaultdict(list)
         self.concerned: defaultdict[int, list[int]] = defaultdict(list)
         self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}  # None: released
@@ -43,7 +43,8 @@ class Generation:
             self.linked.setdefault(key, []).append((at, mpid))
         for key, at, mpid in effects.unlinked:
             self._unlink(key, (at, mpid))
-        self.further.update(effects.further)
+        for (mpid, type_, value), last in effects.further.items():
+            self.further[mpid][type_, value] = last
         self.guarded.update(effects.guarded)
         for row in effects.history:
             self.history[row.mpid].append(row)

@@ -140,27 +140,30 @@ _WRITE = {
 
 
 class StateFile:
-    """The derived tables of one data folder: read by one thread, written by one other."""
+    """The derived tables of one data folder: read by one thread, written by one other.
+
+    ``progress`` is the position through which they had every entry when they were opened.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._writer = open_database(path, _MIGRATIONS, read_only=read_only)
         with plain_errors(path):
-            if not read_only:
+            if read_only:
+                self._reader = self._writer
+                self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
+            else:
                 self._writer.pragma("synchronous", "normal")  # consistent after a crash; the journal has the rest
-            self._writer.pragma("cache_size", -32_768)
-            self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-            self._reader.set_busy_timeout(5_000)
+                self._writer.pragma("cache_size", -32_768)
+                self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+                self._reader.set_busy_timeout(5_000)
             self._reader.pragma("cache_size", -65_536)
+        self.progress = int(self._fetch("SELECT position FROM progress")[0][0])
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
         self._writer.close()
-
-    def progress(self) -> int:
-        """Return the position through which the tables have every entry."""
-        return int(self._fetch("SELECT position FROM progress")[0][0])
 
     def holders(self, keys: Sequence[bytes], limit: int) -> list[list[tuple[int, int]]]:
         """Return ``(position, mpid)`` of each key's holders, most recently linked first, at most ``limit``."""
@@ -238,8 +241,9 @@ def _statements(rows: Generation) -> Iterable[tuple[str, list[Any]]]:
     )
     yield "unlinked", sorted((key.hex(), at, mpid) for key, gone in rows.unlinked.items() for at, mpid in gone)
     yield "linked", sorted((key.hex(), at, mpid) for key, new in rows.linked.items() for at, mpid in new)
-    yield "further_gone", sorted(key for key, at in rows.further.items() if at is None)
-    yield "further", sorted((*key, at) for key, at in rows.further.items() if at is not None)
+    further = [(mpid, *identity, at) for mpid, of in rows.further.items() for identity, at in of.items()]
+    yield "further_gone", sorted(row[:3] for row in further if row[3] is None)
+    yield "further", sorted(row for row in further if row[3] is not None)
     yield "history", sorted(msgspec.structs.astuple(row) for of in rows.history.values() for row in of)
     yield "request", sorted((key.hex(), at) for key, at in rows.requests.items())
     yield "concerned", sorted((mpid, at) for mpid, of in rows.concerned.items() for at in of)

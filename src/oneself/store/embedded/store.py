@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import structlog
 
-from oneself.errors import OneselfError, StoreDamaged, StoreUnavailable
+from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.identity import HOLDERS_READ, Alias, Create, Identity, Profile, View
 from oneself.journal import Entry
 from oneself.store.contract import PolicyVersion, Reading, Store, StoredProfile, Wanted
-from oneself.store.embedded.files import FolderLock
+from oneself.store.embedded.files import FolderLock, damage
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.state import StateFile
@@ -29,6 +29,9 @@ FLUSH_ROWS = 40_000
 
 FLUSH_SECONDS = 5.0
 """… or when the oldest of them has waited this long."""
+
+RETRY_SECONDS = 5.0
+"""After this long the tables are tried again where they could not be written."""
 
 _FULL_ROWS = 10 * FLUSH_ROWS
 
@@ -48,8 +51,9 @@ class EmbeddedStore(Store):
         self._active = Generation(0)
         self._frozen: Generation | None = None
         self._guarded: dict[bytes, tuple[str, str, str, str, int]] = {}
-        self._syncer: ThreadPoolExecutor | None = None
-        self._flusher: ThreadPoolExecutor | None = None
+        self._syncer: ThreadPoolExecutor
+        self._flusher: ThreadPoolExecutor
+        self._opened: ExitStack | None = None
         self._follower: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self._due = asyncio.Event()
@@ -62,15 +66,9 @@ class EmbeddedStore(Store):
 
     async def open(self) -> None:
         """Open the folder and fold in what the tables lack of the journal."""
-        if self._read_only:
-            if not (self.folder / "journal.db").exists():
-                raise StoreUnavailable(f"{self.folder} holds no data. Name the folder with --data DIR.")
-        else:
-            self._lock.take()
-        try:
-            self._journal = JournalFile(self.folder / "journal.db", read_only=self._read_only)
-            self._state = StateFile(self.folder / "state.db", read_only=self._read_only)
-            progress = self._state.progress()
+        with ExitStack() as opened:
+            self._open_files(opened)
+            progress = self._state.progress
             if progress > self._journal.position:
                 raise StoreDamaged(
                     f"{self.folder}: state.db has seen decision {progress}, but journal.db ends at "
@@ -78,16 +76,33 @@ class EmbeddedStore(Store):
                     "state.db, state.db-wal and state.db-shm out of the folder and start again to rebuild it."
                 )
             self._guarded = self._state.guarded()
-            self._active = Generation(progress)
+            self._active, self._frozen = Generation(progress), None
             self._written = progress
+            self.failure = None
             self._syncer = ThreadPoolExecutor(1, "oneself-sync")
+            opened.callback(self._syncer.shutdown)
             self._flusher = ThreadPoolExecutor(1, "oneself-flush")
+            opened.callback(self._flusher.shutdown)
             await self._recover(progress)
-        except BaseException:
-            self._lock.release()
-            raise
+            self._opened = opened.pop_all()
         if not self._read_only:
             self._follower = asyncio.create_task(self._follow())
+
+    def _open_files(self, opened: ExitStack) -> None:
+        journal, state = self.folder / "journal.db", self.folder / "state.db"
+        if self._read_only:
+            if not journal.exists():
+                raise StoreUnavailable(f"{self.folder} holds no data. Name the folder with --data DIR.")
+            # The tables first: a server may be writing, and they must not come to be ahead of the journal.
+            self._state = opened.enter_context(closing(StateFile(state, read_only=True)))
+            self._journal = opened.enter_context(closing(JournalFile(journal, read_only=True)))
+            return
+        self._lock.take()
+        opened.callback(self._lock.release)
+        if _size(state) and not _size(journal):  # an empty file would be taken for a new journal
+            raise StoreDamaged(damage(journal, "it is missing or empty, and state.db is not"))
+        self._journal = opened.enter_context(closing(JournalFile(journal)))
+        self._state = opened.enter_context(closing(StateFile(state)))
 
     async def close(self) -> None:
         """Write what waits in memory and release the folder."""
@@ -96,18 +111,15 @@ class EmbeddedStore(Store):
             with suppress(asyncio.CancelledError):
                 await self._follower
             self._follower = None
-        if self._syncer is None or self._flusher is None:
+        if self._opened is None:
             return
-        try:
+        opened, self._opened = self._opened, None
+        with opened:
             if not self._read_only and self.failure is None:
-                await self.flush()
-        finally:
-            self._syncer.shutdown()
-            self._flusher.shutdown()
-            self._syncer = self._flusher = None
-            self._journal.close()
-            self._state.close()
-            self._lock.release()
+                try:
+                    await self.flush()
+                except OneselfError as error:  # nothing is lost: the next start folds it in
+                    _log.warning("state.db was not brought up to date", reason=str(error))
 
     async def _recover(self, progress: int) -> None:
         """Fold the journal's tail into memory, flushing on the way where there is much of it."""
@@ -168,7 +180,8 @@ class EmbeddedStore(Store):
         self._flushed.clear()
         self._due.set()
         try:
-            await asyncio.wait_for(self._flushed.wait(), 2 * FLUSH_SECONDS)
+            async with asyncio.timeout(2 * FLUSH_SECONDS):
+                await self._flushed.wait()
         except TimeoutError:
             raise StoreUnavailable(f"{self.folder / 'state.db'} cannot follow the journal.") from None
 
@@ -176,7 +189,10 @@ class EmbeddedStore(Store):
         self._journal.sync()
         if self._restart_log:
             self._restart_log = False
-            self._journal.restart_log()
+            try:
+                self._journal.restart_log()
+            except OneselfError as error:  # the group is durable all the same; the log grows until the next time
+                _log.warning("the log of journal.db cannot be shortened", reason=str(error))
 
     def _take(self, reading: Reading) -> None:
         effects = reading.effects
@@ -201,6 +217,9 @@ class EmbeddedStore(Store):
             mpids = want.mpids | {mpid for rows in view.holders.values() for _, mpid in rows}
             if mpids:
                 self._read_profiles(space, view, mpids)
+            crowded = {mpid: profile for mpid, profile in view.profiles.items() if profile.more}
+            if crowded:
+                self._read_further(view, crowded, HOLDERS_READ + margin)
         if requests:
             self._read_requests(reading, requests)
         return reading
@@ -232,43 +251,45 @@ class EmbeddedStore(Store):
     def _read_profiles(self, space: str, view: View, mpids: set[int]) -> None:
         missing = []
         active, frozen = self._active.profiles, self._frozen.profiles if self._frozen else {}
-        crowded: list[Profile] = []
         for mpid in mpids:
             found = active.get(mpid) or frozen.get(mpid)
             if found is None:
                 missing.append(mpid)
             elif found[0] == space:
                 view.profiles[mpid] = found[1]
-                if found[1].more:
-                    crowded.append(found[1])
         if missing:
             for its_space, profile in self._state.profiles(missing):
                 if its_space == space:
                     view.profiles[profile.mpid] = profile
-                    if profile.more:
-                        crowded.append(profile)
-        if crowded:
-            self._read_further(view, crowded)
 
-    def _read_further(self, view: View, crowded: list[Profile]) -> None:
-        """Read which of the wanted identities the profiles hold that hold more than their row has room for."""
+    def _read_further(self, view: View, crowded: dict[int, Profile], count: int) -> None:
+        """Tell which of the wanted identities those profiles hold that hold more than their row has room for.
+
+        Whoever holds an identity is among its holders; only where ``count`` of them were read, and so perhaps
+        not all, the rows of their own are asked for.
+        """
         missing = []
-        for profile in crowded:
-            for type_, value in view.holders:
-                if type_ not in profile.more or value in profile.held[type_]:
-                    continue
-                key = (profile.mpid, type_, value)
-                for rows in reversed(self._generations()):
-                    if key in rows.further:
-                        at = rows.further[key]
-                        if at is not None:
-                            view.further[(profile.mpid, (type_, value))] = at
-                        break
-                else:
-                    missing.append(key)
-        if missing:
-            for mpid, type_, value, at in self._state.further(missing):
-                view.further[(mpid, (type_, value))] = at
+        for identity, rows in view.holders.items():
+            type_, value = identity
+            for at, mpid in rows:
+                profile = crowded.get(mpid)
+                if profile is not None and type_ in profile.more and value not in profile.held[type_]:
+                    view.further[mpid, identity] = at
+            if len(rows) < count:
+                continue
+            read = {mpid for _, mpid in rows}
+            for mpid, profile in crowded.items():
+                if mpid not in read and type_ in profile.more and value not in profile.held[type_]:
+                    missing.append((mpid, type_, value))
+        for mpid, type_, value, at in self._state.further(missing) if missing else ():
+            view.further[mpid, (type_, value)] = at
+        for generation in self._generations() if missing else ():
+            for mpid, type_, value in missing:
+                last = generation.further.get(mpid, {}).get((type_, value), 0)
+                if last is None:
+                    view.further.pop((mpid, (type_, value)), None)
+                elif last:
+                    view.further[mpid, (type_, value)] = last
 
     def _read_requests(self, reading: Reading, keys: Sequence[bytes]) -> None:
         missing = []
@@ -313,17 +334,21 @@ class EmbeddedStore(Store):
         """Flush whenever enough rows wait, or some have waited long enough; try again where that fails."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._due.wait()
             self._due.clear()
             try:
                 await self._flush_generation()
-            except StoreUnavailable as error:  # nothing is lost: the journal has every row
-                _log.warning("state.db cannot follow the journal", reason=str(error))
-                await asyncio.sleep(error.retry_after)
-            except OneselfError as error:
+            except StoreError as error:
                 _log.error("state.db is damaged", reason=str(error))
                 self.failure = error
                 return
+            except Exception as error:  # nothing is lost: the journal has every row
+                if isinstance(error, OneselfError):
+                    _log.warning("state.db cannot follow the journal", reason=str(error))
+                else:
+                    _log.error("state.db cannot follow the journal", exc_info=error)
+                await asyncio.sleep(RETRY_SECONDS)
 
     # -- looking things up -------------------------------------------------------------------------------------
 
@@ -364,11 +389,11 @@ class EmbeddedStore(Store):
         history = {(row.ended, row.type, row.value): row for row in self._state.history_of(mpid)}
         decisions = {profile.created, *self._state.decisions_of(mpid)}
         for rows in self._generations():
-            for (of, type_, value), at in rows.further.items():
-                if of == mpid and at is not None:
-                    further[type_, value] = at
-                elif of == mpid:
-                    further.pop((type_, value), None)
+            for identity, last in rows.further.get(mpid, {}).items():
+                if last is None:
+                    further.pop(identity, None)
+                else:
+                    further[identity] = last
             history |= {(row.ended, row.type, row.value): row for row in rows.history.get(mpid, ())}
             decisions.update(rows.concerned.get(mpid, ()))
         held = [(type_, value, at) for type_, values in profile.held.items() for value, at in values.items()]
@@ -393,3 +418,7 @@ class EmbeddedStore(Store):
         policy = PolicyVersion(scope, max(versions, default=0) + 1, at_ms, self.position + 1, settings)
         self._journal.add_policy(policy)
         return policy
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
