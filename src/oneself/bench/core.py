@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 from collections.abc import Iterator
 from itertools import islice
@@ -76,6 +77,8 @@ def measure_core(population: Population, requests: int, rounds: int, seed: int =
     """
     policy = build(PolicySettings())
     memory = _Memory(population)
+    gc.collect()
+    gc.freeze()  # the garbage collector's rounds over this memory are no cost of the core
     mix = Mix(population, Cursor(), seed)
     wanted: Iterator[Wanted] = iter(mix.next, None)
     prepared_us: list[float] = []
@@ -99,4 +102,5 @@ def measure_core(population: Population, requests: int, rounds: int, seed: int =
             memory.keep(view)
         prepared_us.append(preparing / requests * 1e6)
         decided_us.append(deciding / requests * 1e6)
+    gc.unfreeze()
     return CoreCost(requests, statistics.median(prepared_us), statistics.median(decided_us))
