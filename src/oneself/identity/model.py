@@ -5,6 +5,7 @@ Everything here is a value. Positions are places in the journal: larger is later
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -250,11 +251,16 @@ class View:
             return True
         return type_ in profile.more and (profile.mpid, (type_, value)) in self.further
 
-    def copy(self) -> View:
-        """Return a view that can be changed without touching this one."""
-        other = View()
-        other.holders = {identity: list(rows) for identity, rows in self.holders.items()}
-        other.profiles = dict(self.profiles)
-        other.guarded = set(self.guarded)
-        other.further = dict(self.further)
-        return other
+    def part(self, identities: Iterable[Identity], mpid: int) -> View:
+        """Return what of this view a request on one profile and some identities must see, to be changed apart."""
+        part = View()
+        for identity in identities:
+            rows = part.holders[identity] = self.holders[identity]
+            if identity in self.guarded:
+                part.guarded.add(identity)
+            for holder in (mpid, *(other for _, other in rows)):
+                part.profiles[holder] = self.profiles[holder]
+                if (holder, identity) in self.further:
+                    part.further[holder, identity] = self.further[holder, identity]
+        part.profiles[mpid] = self.profiles[mpid]
+        return part

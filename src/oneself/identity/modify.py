@@ -46,7 +46,7 @@ def modify(policy: Policy, mpid: int, asked: Sequence[IdentityChange], view: Vie
     if mpid not in view.profiles:
         return _refuse([], Refusal(404, "NOT_FOUND_ERROR", f"No user has the MPID {mpid}."))
     was_known = not policy.login.isdisjoint(view.profiles[mpid].held)
-    work = _Modify(policy, mpid, view.copy())
+    work = _Modify(policy, mpid, view.part(touched(policy, asked), mpid))
     for change in asked:
         refusal = work.change(change)
         if refusal:
