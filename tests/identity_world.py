@@ -44,10 +44,10 @@ class World:
         self.decided: list[Decision] = []
 
     def seen(self, prepared: Prepared) -> View:
-        """Return as little of the state as an engine may show to a decision."""
+        """Return what an engine shows to a decision: what it must, and of the holders a few more than count."""
         state, view = self.state, View()
         for identity in prepared.identities:
-            view.holders[identity] = state.holders.get(identity, [])[:HOLDERS_READ]
+            view.holders[identity] = state.holders.get(identity, [])[: HOLDERS_READ + self.position % 3]
             if identity in state.guarded:
                 view.guarded.add(identity)
         for mpid in (*prepared.mpids, *(mpid for rows in view.holders.values() for _, mpid in rows)):

@@ -237,6 +237,17 @@ def test_a_released_value_finds_profiles_again() -> None:
     assert world.identify(ios_idfv="kiosk").mpid == visitor.mpid
 
 
+def test_a_released_value_is_not_guarded_again_for_those_who_hold_it_already() -> None:
+    world = World(PolicySettings(strategy="profile_conversion", max_known_profiles_per_value=1))
+    world.login(customerid="c1", ios_idfv="v")
+    world.identify(ios_idfv="v")
+    world.login(customerid="c2", ios_idfv="v")
+    world.release(ios_idfv="v")
+    for customer in ("c1", "c2"):
+        assert world.login(customerid=customer, ios_idfv="v").changes == []
+    assert world.login(customerid="c3", ios_idfv="v").trace.refused != []
+
+
 def test_releasing_what_is_not_guarded_is_not_found() -> None:
     for identities in ({"ios_idfv": "v"}, {}):
         decision = World().release(**identities)
