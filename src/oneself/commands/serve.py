@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ DEFAULT_DATA = Path("oneself-data")
 
 _SWITCH_SECONDS = 0.0005
 """How long one thread may keep another from running; the thread that waits for the disk must not wait for long."""
+
+_COLLECT_AFTER = (50_000, 20, 50)
+"""Hardly anything of ours is cyclic garbage, and looking for it costs each request; look less often."""
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +89,7 @@ def serve(
         generated=generated,
     )  # fmt: skip
     sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.set_threshold(*_COLLECT_AFTER)
     _run(options)
 
 
@@ -130,6 +135,7 @@ async def _serve(options: _Options) -> None:
                 host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
             )
             app = create_app(options.config, engine)
+            gc.freeze()
             try:
                 await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
             except OSError as error:
