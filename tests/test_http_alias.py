@@ -34,6 +34,7 @@ def test_the_web_sdks_request_is_accepted_without_a_header(path: str) -> None:
         ({"start_unixtime_ms": None}, AliasRequest(111, 222, None, 2)),
         ({"end_unixtime_ms": None}, AliasRequest(111, 222, 1, None)),
         ({"source_mpid": -(2**63), "destination_mpid": 2**63 - 1}, AliasRequest(-(2**63), 2**63 - 1, 1, 2)),
+        ({"source_mpid": 7.0, "start_unixtime_ms": 1.0}, AliasRequest(7, 222, 1, 2)),
         ({"source_mpid": str(-(2**63))}, AliasRequest(-(2**63), 222, 1, 2)),
     ],
 )
@@ -61,7 +62,7 @@ def test_only_mpids_and_environment_are_needed() -> None:
         ({"destination_mpid": 1.5}, "data.destination_mpid"),
         ({"destination_mpid": 2**63}, "data.destination_mpid"),
         ({"start_unixtime_ms": "1"}, "data.start_unixtime_ms"),
-        ({"start_unixtime_ms": -1}, "data.start_unixtime_ms"),
+        ({"start_unixtime_ms": 1.5}, "data.start_unixtime_ms"),
         ({"end_unixtime_ms": 2**63}, "data.end_unixtime_ms"),
         ({"scope": "all"}, "data.scope"),
         ({"device_application_stamp": 1}, "data.device_application_stamp"),

@@ -139,6 +139,7 @@ def test_what_every_request_may_not_have(path: str, change: dict[str, Any], fiel
         ({"previous_mpid": "testMPID"}, "previous_mpid"),
         ({"previous_mpid": "1.0"}, "previous_mpid"),
         ({"previous_mpid": 1.5}, "previous_mpid"),
+        ({"previous_mpid": 2.0**60}, "previous_mpid"),
         ({"previous_mpid": True}, "previous_mpid"),
         ({"previous_mpid": 2**63}, "previous_mpid"),
         ({"previous_mpid": str(2**63)}, "previous_mpid"),

@@ -132,6 +132,7 @@ def test_what_means_nothing_may_be_left_out_or_anything(more: dict[str, Any]) ->
         ("-9223372036854775808", -(2**63)),
         (9223372036854775807, 2**63 - 1),
         (None, None),
+        (7.0, 7),
         ("", None),
         ("0", None),
         (0, None),

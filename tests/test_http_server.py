@@ -18,8 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from http_edge import KEY, StrawEngine, edge, resolving, served
+from http_edge import BASIC, KEY, KINDS, StrawEngine, ask, edge, resolving, served
 from oneself.engine.calls import Call, Outcome
+from oneself.errors import Overloaded, StoreUnavailable
 from serving import Certificate
 
 BODY = json.dumps(resolving()).encode()
@@ -128,6 +129,46 @@ def test_many_requests_on_one_connection(port: int) -> None:
             assert client.send(GET).status() == 200
             assert client.send(post(b"{")).status() == 400
             assert client.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n12345").status() == 404
+
+
+SHORT_WAY_BODIES = [
+    resolving(),
+    resolving({"customer_id": "c-1", "email": None}, request_id="r-1", previous_mpid="7"),
+    resolving({}),
+    resolving({"email": "a\0b"}),
+    resolving({"emial": "x"}, request_id="r-2"),
+    {"environment": "moon"},
+    [],
+]
+
+
+def without_chance(body: bytes) -> Any:
+    """Return a JSON body without the request id that an error makes up."""
+    document = json.loads(body)
+    if len(document.get("RequestId", "")) == 36:
+        del document["RequestId"]
+    return document
+
+
+@pytest.mark.parametrize("headers", [KEY, BASIC, {"x-mp-key": "nobody"}, {}], ids=["key", "basic", "wrong", "none"])
+@pytest.mark.parametrize("failure", [None, Overloaded(3), StoreUnavailable("Full."), KeyError("ada@example.com")])
+def test_a_connection_answers_as_the_application_does(headers: dict[str, str], failure: Exception | None) -> None:
+    """Ordinary requests take a short way past the application, and nobody can tell."""
+    engine = StrawEngine()
+    engine.failure = failure
+    app = edge(engine)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    with served(app) as port, Client(port) as client:
+        for kind in KINDS:
+            for body in SHORT_WAY_BODIES:
+                text = json.dumps(body).encode()
+                head = b"POST /v1/%s HTTP/1.1\r\n%scontent-length: %d\r\n\r\n" % (kind.encode(), lines, len(text))
+                status, got_headers, got = client.send(head + text).answer()
+                long_way = ask(app, "POST", f"/v1/{kind}", text, headers)
+                assert status == long_way.status
+                assert without_chance(got) == without_chance(long_way.body)
+                del got_headers["date"]
+                assert got_headers.keys() == long_way.headers.keys()
 
 
 def test_pipelined_requests_are_answered_in_order(port: int) -> None:

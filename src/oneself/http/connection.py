@@ -182,7 +182,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Be ready for the next request, unless this one is still arriving."""
         super().on_response_complete()
-        if self.stage is _ANSWER:
+        if self.stage is _ANSWER and self.cycle.response_complete:  # it is not when this was an earlier request's
             self.stage = _NEXT
             self.since = self.watch.now
 

@@ -25,8 +25,8 @@ __all__ = ["IdentityRoutes", "Modified", "ModifyBody", "ResolveBody", "Resolved"
 _Names = Annotated[
     dict[TypeName, Text | None],
     msgspec.Meta(
-        description="Identity type to value, by the names of the Identity API or of the Events API.",
-        extra_json_schema={"propertyNames": {"enum": sorted(FROM_EVENTS)}, "minProperties": 1},
+        description="Identity type to value. The names of the Events API are understood, too.",
+        extra_json_schema={"propertyNames": {"enum": sorted(IDENTITY_TYPES)}, "minProperties": 1},
     ),
 ]
 
