@@ -6,13 +6,11 @@ import asyncio
 import io
 import json
 
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from http_edge import BASIC, CONFIG, KEY, LOG, MODIFY_PATHS, StrawEngine, ask, edge, modifying, resolving
 from oneself import logs
-from oneself.http import create_app
+from oneself.http import Gauge, Groups, create_app
 
 
 def test_alive_is_always_answered() -> None:
@@ -33,15 +31,10 @@ def test_ready_is_what_the_engine_says() -> None:
     assert int(answer.headers["retry-after"]) > 0
 
 
-class Journal(Collector):
-    def collect(self) -> list[GaugeMetricFamily]:
-        return [GaugeMetricFamily("oneself_journal_position", "The last position.", 17)]
-
-
 def test_metrics_count_requests_by_documented_path_and_status() -> None:
     engine = StrawEngine()
     engine.waiting = 5
-    app = create_app(CONFIG, engine, collectors=[Journal()])
+    app = create_app(CONFIG, engine, collectors=[Gauge("oneself_journal_position", "The last.", lambda: 17)])
     for path in ("/v1/identify", "/identity/v1/identify", "/v1/login"):
         ask(app, "POST", path, resolving(), KEY)
     ask(app, "POST", "/v1/identify", b"{", KEY)
@@ -74,6 +67,18 @@ def test_metrics_count_requests_by_documented_path_and_status() -> None:
     assert families["oneself_waiting"].samples[0].value == 5
     assert families["oneself_ready"].samples[0].value == 1
     assert families["oneself_journal_position"].samples[0].value == 17
+
+
+def test_metrics_tell_how_calls_are_grouped() -> None:
+    groups = Groups()
+    for size in (1, 1, 3, 300):
+        groups.record(size, 0.004)
+    answer = ask(create_app(CONFIG, StrawEngine(), collectors=[groups]), "GET", "/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
+    sizes = {sample.labels.get("le", sample.name): sample.value for sample in families["oneself_group_size"].samples}
+    assert (sizes["1.0"], sizes["2.0"], sizes["4.0"], sizes["256.0"], sizes["+Inf"]) == (2, 2, 3, 3, 4)
+    assert sizes["oneself_group_size_sum"] == 305
+    assert families["oneself_group_seconds"].samples[-1].value > 0
 
 
 def test_what_nobody_expected_is_a_500_and_logged_without_what_was_sent() -> None:

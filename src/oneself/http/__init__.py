@@ -1,7 +1,8 @@
 """The HTTP edge: parses, authenticates and translates; nothing is decided here (docs/http.md)."""
 
 from oneself.http.app import App, create_app
+from oneself.http.metrics import Gauge, Groups
 from oneself.http.ports import Engine
 from oneself.http.server import ServerSettings, serve
 
-__all__ = ["App", "Engine", "ServerSettings", "create_app", "serve"]
+__all__ = ["App", "Engine", "Gauge", "Groups", "ServerSettings", "create_app", "serve"]

@@ -1,19 +1,39 @@
-"""Counting requests for Prometheus: plain numbers on the way of a request, metrics when they are asked for."""
+"""Counting for Prometheus: plain numbers on the way of a request, metrics when they are asked for."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Measures"]
+__all__ = ["Gauge", "Groups", "Measures"]
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds of the latency histogram, seconds."""
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+class _Histogram:
+    """How often a value fell below each bound, and the sum of all values."""
+
+    __slots__ = ("bounds", "slots", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.slots = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.slots[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> HistogramMetricFamily:
+        bounds = [*map(str, self.bounds), "+Inf"]
+        family.add_metric(labels, list(zip(bounds, accumulate(self.slots), strict=True)), self.sum)
+        return family
 
 
 class Measures(Collector):
@@ -21,19 +41,16 @@ class Measures(Collector):
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], int] = {}
-        self._slots: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
+        self._seconds: dict[str, _Histogram] = {}
 
     def record(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is one of a fixed set, never a path that a client chose."""
         key = (route, status)
         self._counts[key] = self._counts.get(key, 0) + 1
-        slots = self._slots.get(route)
-        if slots is None:
-            slots = self._slots[route] = [0] * (len(BUCKETS) + 1)
-            self._sums[route] = 0.0
-        slots[bisect_left(BUCKETS, seconds)] += 1
-        self._sums[route] += seconds
+        histogram = self._seconds.get(route)
+        if histogram is None:
+            histogram = self._seconds[route] = _Histogram(SECONDS)
+        histogram.observe(seconds)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
@@ -43,10 +60,40 @@ class Measures(Collector):
         for (route, status), count in self._counts.items():
             requests.add_metric([route, str(status)], count)
         seconds = HistogramMetricFamily(
-            "oneself_http_request_seconds", "Seconds from a request's headers to its answer.", labels=["route"]
+            "oneself_http_request_seconds", "Seconds that a request took to answer.", labels=["route"]
         )
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        for route, slots in self._slots.items():
-            buckets = list(zip(bounds, accumulate(slots), strict=True))
-            seconds.add_metric([route], buckets, self._sums[route])
+        for route, histogram in self._seconds.items():
+            histogram.add_to(seconds, [route])
         return [requests, seconds]
+
+
+class Gauge(Collector):
+    """A number that is read when the metrics are asked for."""
+
+    def __init__(self, name: str, description: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._description = description
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric."""
+        return [GaugeMetricFamily(self._name, self._description, self._read())]
+
+
+class Groups(Collector):
+    """The groups in which an engine answers; give it ``record`` to call with each group's size and seconds."""
+
+    def __init__(self) -> None:
+        self._sizes = _Histogram(SIZES)
+        self._seconds = _Histogram(SECONDS)
+
+    def record(self, size: int, seconds: float) -> None:
+        """Count one group."""
+        self._sizes.observe(size)
+        self._seconds.observe(seconds)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics."""
+        sizes = HistogramMetricFamily("oneself_group_size", "Calls that were answered together.")
+        seconds = HistogramMetricFamily("oneself_group_seconds", "Seconds from reading a group to its answers.")
+        return [self._sizes.add_to(sizes, []), self._seconds.add_to(seconds, [])]

@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from oneself.http.exchange import Exchange
+from oneself.http.metrics import Gauge
 from oneself.http.ports import Engine
 from oneself.http.wire import CORS, HttpError, Reply, json_reply
 
@@ -40,7 +40,9 @@ class OperationsRoutes:
     def __init__(self, engine: Engine, collectors: Iterable[Collector]) -> None:
         self._engine = engine
         self._registry = CollectorRegistry()
-        for collector in (_EngineGauges(engine), *collectors):
+        waiting = Gauge("oneself_waiting", "Calls that wait for their answer.", lambda: engine.waiting)
+        ready = Gauge("oneself_ready", "1 where requests would be answered.", lambda: engine.ready)
+        for collector in (waiting, ready, *collectors):
             self._registry.register(collector)
 
     async def ready(self, _: Exchange) -> Reply:
@@ -54,13 +56,3 @@ class OperationsRoutes:
         body = generate_latest(self._registry)
         headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), *CORS]
         return Reply(200, [*headers, (b"content-length", b"%d" % len(body))], body)
-
-
-class _EngineGauges(Collector):
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterable[Metric]:
-        waiting = GaugeMetricFamily("oneself_waiting", "Calls that wait for their answer.", self._engine.waiting)
-        ready = GaugeMetricFamily("oneself_ready", "1 where requests would be answered.", int(self._engine.ready))
-        return [waiting, ready]
