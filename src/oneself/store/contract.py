@@ -102,23 +102,27 @@ class Reading:
     """What a group sees, and what it has decided so far.
 
     ``answered`` maps the keys of requests that were answered before to their positions. ``position`` is that of
-    the next decision.
+    the next decision. ``keys`` are those holder keys (by space, type and value) that ``read`` had to make.
     """
 
     def __init__(self, position: int) -> None:
         self.position = position
         self.views: dict[str, View] = {}
         self.answered: dict[bytes, int] = {}
+        self.keys: dict[tuple[str, str, str], bytes] = {}
         self.effects = Effects()
 
-    def keep(self, entry: Entry) -> int:
-        """Make a decision's changes in the view, collect their rows, and return its journal position."""
+    def keep(self, entry: Entry, key: bytes | None = None) -> int:
+        """Make a decision's changes in the view, collect their rows, and return its journal position.
+
+        ``key`` is that of the entry's request, where it is at hand.
+        """
         position, effects = self.position, self.effects
         self.position = position + 1
         effects.entries.append((position, entry))
         effects.inputs.add(entry.input)
         if entry.request_id:
-            key = request_key(entry.input, entry.request_id)
+            key = key or request_key(entry.input, entry.request_id)
             self.answered[key] = effects.requests[key] = position
         changes = entry.decision.changes
         refused = entry.decision.trace.refused
@@ -130,7 +134,9 @@ class Reading:
         for change in changes:
             if isinstance(change, Link):
                 touched.add(change.mpid)
-                effects.linked[holder_key(space, change.type, change.value), position, change.mpid] = None
+                key = self.keys.get((space, change.type, change.value))
+                key = key or holder_key(space, change.type, change.value)
+                effects.linked[key, position, change.mpid] = None
                 apply(view, change, position)
                 if (change.mpid, (change.type, change.value)) in view.further:
                     effects.further[change.mpid, change.type, change.value] = position

@@ -92,6 +92,7 @@ class JournalFile:
         with plain_errors(self.path):
             connection = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
+                connection.pragma("user_version")  # before its first read a connection knows of no log
                 _checkpoint(connection)
             finally:
                 connection.close()

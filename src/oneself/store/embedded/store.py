@@ -213,7 +213,7 @@ class EmbeddedStore(Store):
         for space, want in wanted.items():
             view = reading.views[space] = View()
             if want.identities:
-                self._read_holders(space, view, want.identities, HOLDERS_READ + margin)
+                self._read_holders(reading, space, want.identities, HOLDERS_READ + margin)
             mpids = want.mpids | {mpid for rows in view.holders.values() for _, mpid in rows}
             if mpids:
                 self._read_profiles(space, view, mpids)
@@ -224,14 +224,17 @@ class EmbeddedStore(Store):
             self._read_requests(reading, requests)
         return reading
 
-    def _read_holders(self, space: str, view: View, identities: Iterable[Identity], count: int) -> None:
+    def _read_holders(self, reading: Reading, space: str, identities: Iterable[Identity], count: int) -> None:
+        view = reading.views[space]
         identities = list(identities)
-        keys = [holder_key(space, *identity) for identity in identities]
+        keys = [holder_key(space, type_, value) for type_, value in identities]
+        for (type_, value), key in zip(identities, keys, strict=True):
+            reading.keys[space, type_, value] = key
         gone: dict[bytes, set[tuple[int, int]]] = {}
         generations = self._generations()
         for rows in generations:
-            for key in keys:
-                if key in rows.unlinked:
+            if rows.unlinked:
+                for key in rows.unlinked.keys() & keys:
                     gone[key] = gone.get(key, set()) | rows.unlinked[key]
         limit = count + max(map(len, gone.values()), default=0)
         for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
