@@ -29,7 +29,7 @@ _MEANINGS: Final = {
     "415": "The body's encoding is not understood.",
     "429": "Too many requests are waiting; nothing was done.",
     "431": "The headers are too large.",
-    "503": "The server cannot answer now; nothing was done.",
+    "503": "The server cannot answer now; try again, with the same request_id.",
 }
 _RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds."}}
 _CHALLENGE: Final = {"WWW-Authenticate": {"schema": {"type": "string"}}}
