@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
+import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -22,6 +23,8 @@ __all__ = ["Engine"]
 
 _log = structlog.get_logger("oneself.engine")
 
+ENVIRONMENTS = ("production", "development")
+
 MAX_GROUP = 256
 """A group closes at this many requests."""
 
@@ -32,6 +35,10 @@ MAX_WAIT_SECONDS = 2.0
 """… and so they are when, at the present rate, one would wait longer than this."""
 
 
+_INT64 = struct.Struct("q")
+_DRAWN = 512
+
+
 class _Waiting(NamedTuple):
     call: Call
     prepared: Prepared
@@ -40,12 +47,12 @@ class _Waiting(NamedTuple):
     answer: asyncio.Future[Outcome]
 
 
-def random_mpid() -> int:
-    """Return a random signed 64-bit integer other than 0."""
+def random_mpids() -> Iterator[int]:
+    """Yield random signed 64-bit integers other than 0, drawn some hundred at a time."""
     while True:
-        mpid = secrets.randbits(64) - (1 << 63)
-        if mpid:
-            return mpid
+        for (mpid,) in _INT64.iter_unpack(os.urandom(_INT64.size * _DRAWN)):
+            if mpid:
+                yield mpid
 
 
 def clock_ms() -> int:
@@ -67,15 +74,15 @@ class Engine:
         max_group: int = MAX_GROUP,
         max_waiting: int = MAX_WAITING,
         clock: Callable[[], int] = clock_ms,
-        mpids: Callable[[], int] = random_mpid,
+        mpids: Callable[[], int] | None = None,
         on_group: Callable[[int, float], None] | None = None,
     ) -> None:
         self.store = store
-        self._scopes = dict(scopes)
+        self._spaces = {f"{scope}/{env}": rules for scope, rules in scopes.items() for env in ENVIRONMENTS}
         self._max_group = max_group
         self._max_waiting = max_waiting
         self._clock = clock
-        self._mpids = mpids
+        self._mpids = mpids or random_mpids().__next__
         self._on_group = on_group
         self._queue: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -119,14 +126,14 @@ class Engine:
             raise Overloaded(1 + int(waiting / rate) if rate else 1)
         if self._worker is None or self._worker.done() or self._stopping:
             raise StoreUnavailable("The server is stopping or not started yet.", 1)
-        scope = call.space.rpartition("/")[0]
-        governing = self._scopes[scope]
+        governing = self._spaces[call.space]
         prepared = prepare(governing.policy, call.request)
         writes = not call.read_only and call.request.kind != "search"
         key = request_key(call.input, call.request_id) if writes and call.request_id else None
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outcome] = self._worker.get_loop().create_future()
         self._queue.append(_Waiting(call, prepared, governing.version, key, answer))
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
         return answer
 
     async def _work(self) -> None:
@@ -201,7 +208,7 @@ class Engine:
                 decision.mpid = None
             return Outcome(decision, call.request)
         entry = Entry(now, call.space, call.input, waiting.version, call.request, decision, call.request_id)
-        return Outcome(decision, call.request, reading.keep(entry))
+        return Outcome(decision, call.request, reading.keep(entry, key))
 
 
 def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:

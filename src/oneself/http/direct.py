@@ -20,7 +20,7 @@ __all__ = ["Ask", "Direct", "DirectCycle", "HotRoute", "admit_direct"]
 _MOST_BYTES: Final = 32 * 1024
 """Longer bodies go the other way, where reading is paused while they wait."""
 
-_UNUSUAL: Final = (b"content-encoding", b"transfer-encoding", b"expect")
+_UNUSUAL: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect"})
 _STATUS_LINES: Final = {200: b"HTTP/1.1 200 OK\r\n", 202: b"HTTP/1.1 202 Accepted\r\n"}
 
 Ask = Callable[[Caller, bytes], tuple[asyncio.Future[Outcome], Callable[[Outcome], Reply]]]
@@ -48,7 +48,7 @@ def admit_direct(route: HotRoute, headers: list[Header], gate: Gate) -> Direct |
     length = found.get(b"content-length", b"0")
     if not length.isdigit() or not 0 < int(length) <= _MOST_BYTES or len(found) != len(headers):
         return None
-    if any(name in found for name in _UNUSUAL):
+    if not _UNUSUAL.isdisjoint(found):
         return None
     try:
         caller = gate.admit(found)
