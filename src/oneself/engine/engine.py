@@ -6,7 +6,7 @@ import asyncio
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -137,40 +137,79 @@ class Engine:
         return answer
 
     async def _work(self) -> None:
+        """Decide group after group, each while the one before it is on its way to the disk."""
+        before: asyncio.Task[bool] | None = None
         while True:
-            if not self._queue:
-                if self._stopping:
-                    return
+            if self._queue:
+                group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
+                before = await self._run(group, before)
+            elif self._stopping:
+                break
+            else:
                 self._wake.clear()
                 await self._wake.wait()
-                continue
-            group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
-            await self._run(group)
+        if before is not None:
+            await before
 
-    async def _run(self, group: list[_Waiting]) -> None:
-        """Answer a group; where something unexpected stops it, each call alone, so that none fails its neighbours."""
+    async def _run(self, group: list[_Waiting], before: asyncio.Task[bool] | None) -> asyncio.Task[bool] | None:
+        """Decide a group and begin to make it durable; return the task that ends it, or the one before it.
+
+        Where something unexpected stops it, each call goes alone, so that none fails its neighbours.
+        """
         started = time.perf_counter()
         try:
-            outcomes = await self._answer(group)
+            reading, outcomes = await self._decide(group)
+            if before is not None and not await before:
+                reading, outcomes = await self._decide(group)  # what they saw did not become durable
+            durable = self.store.begin(reading)
         except OneselfError as error:
             self._fail(group, error)
         except Exception as error:
             if len(group) > 1:
                 for waiting in group:
-                    await self._run([waiting])
+                    before = await self._run([waiting], before)
             elif not group[0].answer.done():
                 group[0].answer.set_exception(error)
         else:
-            self._trouble_until = 0.0
-            for waiting, outcome in zip(group, outcomes, strict=True):
-                if not waiting.answer.done():  # its client may have gone
-                    waiting.answer.set_result(outcome)
-            seconds = time.perf_counter() - started
-            if len(group) == self._max_group:  # smaller ones say nothing of how many could be answered
-                rate = len(group) / seconds
-                self._rate += 0.2 * (rate - self._rate) if self._rate else rate
-            if self._on_group is not None:
-                self._on_group(len(group), seconds)
+            return asyncio.create_task(self._end(group, outcomes, durable, started))
+        return before
+
+    async def _decide(self, group: list[_Waiting]) -> tuple[Reading, list[Outcome]]:
+        while True:
+            margin = sum(len(waiting.call.request.changes) or 1 for waiting in group)
+            reading = await self.store.read(*_wanted(group), margin=margin)
+            earlier = {at: await self.store.entry(at) for at in set(reading.answered.values())}
+            now = self._clock()
+            outcomes = [self._outcome(waiting, reading, earlier, now) for waiting in group]
+            changes = [change for _, entry in reading.effects.entries for change in entry.decision.changes]
+            created = [change.mpid for change in changes if isinstance(change, Create)]
+            if len(set(created)) == len(created) and not (created and await self.store.existing(created)):
+                return reading, outcomes
+            # one of 2^64 was drawn twice: decide again with others
+
+    async def _end(
+        self, group: list[_Waiting], outcomes: list[Outcome], durable: Awaitable[None], started: float
+    ) -> bool:
+        """Answer a group when it is durable; tell whether it is."""
+        try:
+            await durable
+        except Exception as error:
+            if not isinstance(error, OneselfError):
+                _log.error("a group could not be made durable", exc_info=error)
+                error = StoreUnavailable("The server met an unexpected error.")
+            self._fail(group, error)
+            return False
+        self._trouble_until = 0.0
+        for waiting, outcome in zip(group, outcomes, strict=True):
+            if not waiting.answer.done():  # its client may have gone
+                waiting.answer.set_result(outcome)
+        seconds = time.perf_counter() - started
+        if len(group) == self._max_group:  # smaller ones say nothing of how many could be answered
+            rate = len(group) / seconds
+            self._rate += 0.2 * (rate - self._rate) if self._rate else rate
+        if self._on_group is not None:
+            self._on_group(len(group), seconds)
+        return True
 
     def _fail(self, group: list[_Waiting], error: OneselfError) -> None:
         """Answer a group whose decisions could not be made durable: nothing of it was done."""
@@ -181,22 +220,6 @@ class Engine:
         for waiting in group:
             if not waiting.answer.done():
                 waiting.answer.set_exception(failure)
-
-    async def _answer(self, group: list[_Waiting]) -> list[Outcome]:
-        while True:
-            reading = await self.store.read(
-                *_wanted(group), margin=sum(len(w.call.request.changes) or 1 for w in group)
-            )
-            earlier = {at: await self.store.entry(at) for at in set(reading.answered.values())}
-            now = self._clock()
-            outcomes = [self._outcome(waiting, reading, earlier, now) for waiting in group]
-            created = [
-                c.mpid for _, e in reading.effects.entries for c in e.decision.changes if isinstance(c, Create)
-            ]
-            if len(set(created)) < len(created) or (created and await self.store.existing(created)):
-                continue  # one of 2^64 was drawn twice: decide again with others
-            await self.store.commit(reading)
-            return outcomes
 
     def _outcome(self, waiting: _Waiting, reading: Reading, earlier: dict[int, Entry | None], now: int) -> Outcome:
         call, key = waiting.call, waiting.key

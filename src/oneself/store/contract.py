@@ -8,7 +8,7 @@ group sees them, and collects their rows; ``commit`` makes the whole group durab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -212,11 +212,17 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def commit(self, reading: Reading) -> None:
-        """Make what a reading collected durable as one; a reading without entries is a no-op.
+    def begin(self, reading: Reading) -> Awaitable[None]:
+        """Begin to make what a reading collected durable as one; it is, when the awaitable ends.
 
-        Raises ``StoreUnavailable`` with nothing done.
+        Later readings see it at once. One commit is under way at a time, and a reading that was made before the
+        end of another's may be committed only if that one succeeded. Raises ``StoreUnavailable``, now or when it
+        is awaited, with nothing done; what was read since then is void. A reading without entries is a no-op.
         """
+
+    async def commit(self, reading: Reading) -> None:
+        """Make what a reading collected durable as one: ``begin``, and wait for the end."""
+        await self.begin(reading)
 
     @abstractmethod
     async def existing(self, mpids: Sequence[int]) -> set[int]:

@@ -13,7 +13,7 @@ import apsw
 
 from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
 
-__all__ = ["FolderLock", "damage", "open_database", "plain_errors"]
+__all__ = ["FolderLock", "damage", "open_database", "open_reader", "plain_errors"]
 
 _WAIT_MS = 5_000
 
@@ -119,6 +119,13 @@ def open_database(path: Path, migrations: Sequence[str], *, read_only: bool = Fa
             connection.close()
             raise
         return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open a second connection to an open file, for reading beside the one that writes."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(_WAIT_MS)
+    return connection
 
 
 def _check_version(connection: apsw.Connection, path: Path, newest: int, *, read_only: bool) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from oneself.errors import StoreDamaged
 from oneself.journal import Entry, decode, encode
 from oneself.store.contract import PolicyVersion
-from oneself.store.embedded.files import damage, open_database, plain_errors
+from oneself.store.embedded.files import damage, open_database, open_reader, plain_errors
 
 __all__ = ["JournalFile"]
 
@@ -47,18 +47,20 @@ class JournalFile:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._writer = open_database(path, _MIGRATIONS, read_only=read_only)
-        with plain_errors(path):
-            if read_only:
-                self._reader = self._writer
-                self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
-            else:
-                self._writer.pragma("synchronous", "full")
-                # A checkpoint in the path of an answer would hold it up; ``checkpoint`` does it beside.
-                self._writer.wal_autocheckpoint(0)
-                self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-                self._reader.set_busy_timeout(5_000)
-            self.position = int(self._reader.execute("SELECT coalesce(max(position), 0) FROM entry").get)
+        self._writer = self._reader = open_database(path, _MIGRATIONS, read_only=read_only)
+        try:
+            with plain_errors(path):
+                if read_only:
+                    self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
+                else:
+                    self._writer.pragma("synchronous", "full")
+                    # A checkpoint in the path of an answer would hold it up; ``checkpoint`` does it beside.
+                    self._writer.wal_autocheckpoint(0)
+                    self._reader = open_reader(path)
+                self.position = int(self._reader.execute("SELECT coalesce(max(position), 0) FROM entry").get)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

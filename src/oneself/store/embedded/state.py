@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
 from oneself.identity import Alias, Profile
 from oneself.store.contract import History
-from oneself.store.embedded.files import open_database, plain_errors
+from oneself.store.embedded.files import open_database, open_reader, plain_errors
 from oneself.store.embedded.pending import Generation
 
 __all__ = ["StateFile"]
@@ -147,18 +146,20 @@ class StateFile:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._writer = open_database(path, _MIGRATIONS, read_only=read_only)
-        with plain_errors(path):
-            if read_only:
-                self._reader = self._writer
-                self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
-            else:
-                self._writer.pragma("synchronous", "normal")  # consistent after a crash; the journal has the rest
-                self._writer.pragma("cache_size", -32_768)
-                self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-                self._reader.set_busy_timeout(5_000)
-            self._reader.pragma("cache_size", -65_536)
-        self.progress = int(self._fetch("SELECT position FROM progress")[0][0])
+        self._writer = self._reader = open_database(path, _MIGRATIONS, read_only=read_only)
+        try:
+            with plain_errors(path):
+                if read_only:
+                    self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
+                else:
+                    self._writer.pragma("synchronous", "normal")  # consistent after a crash; the journal has the rest
+                    self._writer.pragma("cache_size", -32_768)
+                    self._reader = open_reader(path)
+                self._reader.pragma("cache_size", -65_536)
+            self.progress = int(self._fetch("SELECT position FROM progress")[0][0])
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -50,6 +50,8 @@ class EmbeddedStore(Store):
         self._state: StateFile
         self._active = Generation(0)
         self._frozen: Generation | None = None
+        self._staged: Generation | None = None
+        self._staged_entries: dict[int, Entry] = {}
         self._guarded: dict[bytes, tuple[str, str, str, str, int]] = {}
         self._syncer: ThreadPoolExecutor
         self._flusher: ThreadPoolExecutor
@@ -153,25 +155,41 @@ class EmbeddedStore(Store):
 
     async def read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes] = (), *, margin: int = 0) -> Reading:
         """Return views of the wanted parts of each space, and which request keys were answered."""
-        return self._read(wanted, requests, margin)
-
-    async def commit(self, reading: Reading) -> None:
-        """Sync the entries, then hold their rows in memory until the tables have them."""
-        entries = reading.effects.entries
-        if not entries:
-            return
-        if self.failure is not None:
-            raise self.failure
         if self._active.rows >= _FULL_ROWS:
             await self._wait_for_tables()
-        loop = asyncio.get_running_loop()
+        return self._read(wanted, requests, margin)
+
+    def begin(self, reading: Reading) -> Awaitable[None]:
+        """Append the entries and begin to sync them; their rows are seen at once, and kept once they are on disk."""
+        entries = reading.effects.entries
+        if not entries:
+            return asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        assert self._staged is None, "one commit at a time"
         try:
             self._journal.append(entries)
-            await loop.run_in_executor(self._syncer, self._sync)
+            synced = asyncio.get_running_loop().run_in_executor(self._syncer, self._sync)
         except BaseException:
             self._journal.undo()
             raise
-        self._take(reading)
+        self._staged = Generation(self._journal.position)
+        self._staged.take(reading.effects, entries[-1][0])
+        self._staged_entries = dict(entries)
+        return asyncio.ensure_future(self._end(reading, synced))
+
+    async def _end(self, reading: Reading, synced: asyncio.Future[None]) -> None:
+        """Wait for the disk; then keep the staged rows, or forget them."""
+        try:
+            await asyncio.shield(synced)
+        except BaseException:
+            if synced.done():
+                self._journal.undo()
+            raise
+        else:
+            self._take(reading)
+        finally:
+            self._staged, self._staged_entries = None, {}
         if self._active.rows >= FLUSH_ROWS:
             self._due.set()
 
@@ -205,11 +223,24 @@ class EmbeddedStore(Store):
             else:
                 self._guarded[key] = guard
 
-    def _generations(self) -> tuple[Generation, ...]:
-        return (self._active,) if self._frozen is None else (self._frozen, self._active)
+    def _generations(self) -> list[Generation]:
+        """Return what the tables may lack, oldest first, but for what is not on disk yet."""
+        return [self._active] if self._frozen is None else [self._frozen, self._active]
+
+    def _seen(self) -> list[Generation]:
+        """Return what a reading sees beside the tables, oldest first."""
+        generations = self._generations()
+        if self._staged is not None:
+            generations.append(self._staged)
+        return generations
+
+    def _is_guarded(self, key: bytes) -> bool:
+        if self._staged is not None and key in self._staged.guarded:
+            return self._staged.guarded[key] is not None
+        return key in self._guarded
 
     def _read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes], margin: int) -> Reading:
-        reading = Reading(self._journal.position + 1)
+        reading = Reading((self._staged.position if self._staged else self._journal.position) + 1)
         for space, want in wanted.items():
             view = reading.views[space] = View()
             if want.identities:
@@ -231,7 +262,7 @@ class EmbeddedStore(Store):
         for (type_, value), key in zip(identities, keys, strict=True):
             reading.keys[space, type_, value] = key
         gone: dict[bytes, set[tuple[int, int]]] = {}
-        generations = self._generations()
+        generations = self._seen()
         for rows in generations:
             if rows.unlinked:
                 for key in rows.unlinked.keys() & keys:
@@ -248,18 +279,21 @@ class EmbeddedStore(Store):
                 left = gone[key]
                 holders = [row for row in holders if row not in left]
             view.holders[identity] = holders[:count]
-            if key in self._guarded:
+            if self._is_guarded(key):
                 view.guarded.add(identity)
 
     def _read_profiles(self, space: str, view: View, mpids: set[int]) -> None:
         missing = []
-        active, frozen = self._active.profiles, self._frozen.profiles if self._frozen else {}
+        newest_first = [rows.profiles for rows in reversed(self._seen())]
         for mpid in mpids:
-            found = active.get(mpid) or frozen.get(mpid)
-            if found is None:
+            for profiles in newest_first:
+                found = profiles.get(mpid)
+                if found is not None:
+                    if found[0] == space:
+                        view.profiles[mpid] = found[1]
+                    break
+            else:
                 missing.append(mpid)
-            elif found[0] == space:
-                view.profiles[mpid] = found[1]
         if missing:
             for its_space, profile in self._state.profiles(missing):
                 if its_space == space:
@@ -286,7 +320,7 @@ class EmbeddedStore(Store):
                     missing.append((mpid, type_, value))
         for mpid, type_, value, at in self._state.further(missing) if missing else ():
             view.further[mpid, (type_, value)] = at
-        for generation in self._generations() if missing else ():
+        for generation in self._seen() if missing else ():
             for mpid, type_, value in missing:
                 last = generation.further.get(mpid, {}).get((type_, value), 0)
                 if last is None:
@@ -297,7 +331,7 @@ class EmbeddedStore(Store):
     def _read_requests(self, reading: Reading, keys: Sequence[bytes]) -> None:
         missing = []
         for key in keys:
-            for rows in self._generations():
+            for rows in self._seen():
                 at = rows.requests.get(key)
                 if at is not None:
                     reading.answered[key] = at
@@ -357,12 +391,12 @@ class EmbeddedStore(Store):
 
     async def existing(self, mpids: Sequence[int]) -> set[int]:
         """Return those of some MPIDs that were ever given to a profile."""
-        found = {mpid for rows in self._generations() for mpid in mpids if mpid in rows.profiles}
+        found = {mpid for rows in self._seen() for mpid in mpids if mpid in rows.profiles}
         return found | {profile.mpid for _, profile in self._state.profiles(mpids)}
 
     async def entry(self, position: int) -> Entry | None:
         """Return the journal entry at a position."""
-        return self._journal.entry(position)
+        return self._staged_entries.get(position) or self._journal.entry(position)
 
     async def entries(self, after: int = 0) -> AsyncIterator[tuple[int, Entry]]:
         """Yield the journal in its order."""
