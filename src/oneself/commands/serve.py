@@ -119,14 +119,17 @@ def _run(options: _Options) -> None:
 async def _serve(options: _Options) -> None:
     from oneself.engine import Engine, adopt_policies
     from oneself.engine.engine import clock_ms
-    from oneself.http import ServerSettings, create_app
+    from oneself.http import Gauge, Groups, ServerSettings, create_app
     from oneself.http import serve as serve_http
     from oneself.store import EmbeddedStore
 
     store = EmbeddedStore(options.data)
     await store.open()
     try:
-        engine = Engine(store, await adopt_policies(store, options.config.scopes, clock_ms))
+        groups = Groups()
+        position = Gauge("oneself_journal_position", "Decisions in the journal.", lambda: store.position)
+        policies = await adopt_policies(store, options.config.scopes, clock_ms)
+        engine = Engine(store, policies, on_group=groups.record)
         await engine.start()
         try:
             if options.demo:
@@ -134,7 +137,7 @@ async def _serve(options: _Options) -> None:
             settings = ServerSettings(
                 host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
             )
-            app = create_app(options.config, engine)
+            app = create_app(options.config, engine, collectors=[groups, position])
             gc.freeze()
             try:
                 await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
