@@ -225,6 +225,23 @@ def test_in_whatever_order_a_modify_makes_a_profile_known_a_value_shared_by_too_
     assert ("ios_idfv" in world.held(visitor.mpid)) is not login_first
 
 
+def test_a_value_is_not_guarded_twice() -> None:
+    world = World(PolicySettings(strategy="profile_isolation", max_known_profiles_per_value=2))
+    visitor = world.identify(ios_idfv="kiosk")
+    for n in range(3):
+        world.login(customerid=f"c{n}", ios_idfv="kiosk")
+    assert ("ios_idfv", "kiosk") in world.state.guarded
+    decision = world.modify(visitor.mpid, ("customerid", None, "c9"), ("ios_idfv", None, "kiosk"))
+    assert decision.changes == [Link(visitor.mpid or 0, "customerid", "c9")]
+
+
+def test_the_trace_names_junk_and_guarded_values_alike() -> None:
+    world = sharing(2)
+    world.login(customerid="c9", ios_idfv="kiosk")
+    decision = world.identify(ios_idfv="kiosk", email="null", android_aaid="g")
+    assert decision.trace.dropped == [Dropped("email", "null", "junk"), Dropped("ios_idfv", "kiosk", "guarded")]
+
+
 # -- release ----------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +261,8 @@ def test_a_released_value_is_not_guarded_again_for_those_who_hold_it_already() -
     world.login(customerid="c2", ios_idfv="v")
     world.release(ios_idfv="v")
     for customer in ("c1", "c2"):
-        assert world.login(customerid=customer, ios_idfv="v").changes == []
+        user = world.login(customerid=customer, ios_idfv="v")
+        assert user.changes == world.modify(user.mpid, ("ios_idfv", None, "v")).changes == []
     assert world.login(customerid="c3", ios_idfv="v").trace.refused != []
 
 

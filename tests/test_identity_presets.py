@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from identity_world import World
@@ -70,16 +72,19 @@ def test_under_convert_a_second_user_of_a_device_does_not_get_the_first_users_pr
     assert world.held(first.mpid) == {"customerid": {"c1"}, "ios_idfv": {"v"}}
 
 
-def test_under_create_an_anonymous_profile_never_gains_a_shared_login_identity_either() -> None:
-    settings = PolicySettings(
-        strategy="profile_link", login=("email", "other"), unique=(), priority=("email", "other", "ios_idfv")
-    )
+@pytest.mark.parametrize("on_new_known", ["convert", "create"])
+def test_a_shared_login_identity_makes_a_new_user_under_create_and_a_known_one_of_the_visitor_under_convert(
+    on_new_known: Literal["convert", "create"],
+) -> None:
+    settings = PolicySettings(login=("customerid", "email"), unique=("customerid",), on_new_known=on_new_known)
     world = World(settings)
-    world.login(email="a@x", other="o1")
+    world.login(customerid="c", email="family@x")
     visitor = world.identify(ios_idfv="v")
-    user = world.login(email="b@x", other="o1", ios_idfv="v")
-    assert user.mpid != visitor.mpid
-    assert world.held(visitor.mpid) == {"ios_idfv": {"v"}}
+    user = world.login(email="family@x", ios_idfv="v")  # customerid protects the other holder of the address
+    assert user.known
+    assert world.held(user.mpid) == {"email": {"family@x"}, "ios_idfv": {"v"}}
+    assert (user.mpid == visitor.mpid) is (on_new_known == "convert")
+    assert user.trace.why == {"convert": "matched", "create": "new_known_created"}[on_new_known]
 
 
 def test_a_login_identity_that_only_could_be_refused_makes_no_new_user() -> None:

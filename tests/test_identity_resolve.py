@@ -101,6 +101,14 @@ def test_contradiction_is_judged_at_each_step_by_the_types_above_it() -> None:
     assert found_below.mpid != first.mpid
 
 
+def test_of_several_contradictions_the_one_that_stands_highest_counts() -> None:
+    world = World(PolicySettings(strategy="profile_link", priority=("customerid", "other", "email")))
+    user = world.login(customerid="c1", email="a@x", other="o")
+    miss = world.search(customerid="c2", email="b@x", other="o")
+    assert miss.error is not None
+    assert miss.trace.steps[1] == Step("other", "none", [Seen(user.mpid or 0, "contradicted:customerid")])
+
+
 # -- the walk ---------------------------------------------------------------------------------------------------
 
 
