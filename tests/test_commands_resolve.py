@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from oneself.commands import main
 from oneself.commands.resolve import Memory, answer
-from oneself.identity import HOLDERS_READ, INLINE_VALUES, PolicySettings, Request, build
+from oneself.identity import (
+    HOLDERS_READ,
+    INLINE_VALUES,
+    Change,
+    Create,
+    Decision,
+    Link,
+    PolicySettings,
+    Request,
+    Trace,
+    build,
+)
+from oneself.journal import Entry
+from oneself.store import EmbeddedStore, Wanted
 
 CONFIG = """
 [[workspace]]
@@ -221,3 +236,28 @@ def test_of_many_holders_only_the_latest_are_walked():
     decision = answer(state, policy, Request("identify", {"ios_idfv": "shared"}), 999)
     assert decision.mpid == HOLDERS_READ + 49
     assert len(decision.trace.steps[0].seen) == HOLDERS_READ
+
+
+def test_data_is_what_a_folder_has_and_stays_as_it_is(tmp_path: Path) -> None:
+    async def fill() -> None:
+        store = EmbeddedStore(tmp_path)
+        await store.open()
+        reading = await store.read({"default/production": Wanted([("customerid", "A1")])})
+        changes: list[Change] = [Create(77), Link(77, "customerid", "A1")]
+        decision = Decision(Trace("new"), 77, changes=changes)
+        reading.keep(Entry(0, "default/production", "shop/web", 1, Request("login"), decision))
+        await store.commit(reading)
+        await store.close()
+
+    asyncio.run(fill())
+    lines = '{"kind":"login","known_identities":{"customerid":"A1","email":"a@example.com"}}\n' * 2
+    for _ in range(2):
+        told = CliRunner().invoke(main, ["resolve", "--data", str(tmp_path), "--json"], input=lines)
+        assert told.exit_code == 0, told.output
+        first, second = (json.loads(line) for line in told.stdout.splitlines())
+        assert first["mpid"] == second["mpid"] == "77"
+        assert first["changes"] == [["link", 77, "email", "a@example.com"]]
+        assert second["changes"] == []
+    other = CliRunner().invoke(main, ["resolve", "--data", str(tmp_path), "--environment", "development", "--json"],
+                               input=lines)  # fmt: skip
+    assert [json.loads(line)["mpid"] for line in other.stdout.splitlines()][0] != "77"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, Protocol
 
@@ -15,6 +17,7 @@ import msgspec
 
 from oneself.config import load
 from oneself.config.table import listed, meant
+from oneself.engine import ENVIRONMENTS
 from oneself.explain import explain
 from oneself.identity import (
     HOLDERS_READ,
@@ -31,8 +34,10 @@ from oneself.identity import (
     prepare,
 )
 from oneself.identity.names import FROM_EVENTS
+from oneself.journal import Entry
+from oneself.store import EmbeddedStore, Wanted
 
-__all__ = ["Memory", "State", "answer", "resolve"]
+__all__ = ["Folder", "Memory", "State", "answer", "resolve"]
 
 
 class State(Protocol):
@@ -74,6 +79,33 @@ class Memory:
             apply(self._all, change, self._position)
 
 
+class Folder:
+    """A state that begins as what a data folder has, whose server may be running, and leaves the folder as it is."""
+
+    def __init__(self, folder: Path, space: str) -> None:
+        self._space = space
+        self._store = EmbeddedStore(folder, read_only=True)
+        self._runner = asyncio.Runner()
+        self._runner.run(self._store.open())
+
+    def view(self, prepared: Prepared) -> View:
+        """Return all that the decision on a request must see."""
+        wanted = {self._space: Wanted(prepared.identities, prepared.mpids)}
+        margin = 1 + len(prepared.request.changes)
+        self._reading = self._runner.run(self._store.read(wanted, margin=margin))
+        return self._reading.views[self._space]
+
+    def keep(self, decision: Decision) -> None:
+        """Make the changes of a decision, so that the next one sees them."""
+        self._reading.keep(Entry(0, self._space, "", 0, Request("identify"), decision))
+        self._store.imagine(self._reading)
+
+    def close(self) -> None:
+        """Close the folder."""
+        self._runner.run(self._store.close())
+        self._runner.close()
+
+
 def answer(state: State, policy: Policy, request: Request, fresh_mpid: int) -> Decision:
     """Decide a request over a state and keep the decision; ``fresh_mpid`` names the profile it may make."""
     prepared = prepare(policy, request)
@@ -85,6 +117,12 @@ def answer(state: State, policy: Policy, request: Request, fresh_mpid: int) -> D
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Configuration whose policy decides.")
 @click.option("--scope", help="Its scope, where the configuration has several.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Begin with what this data folder has; the folder stays as it is, and its server may be running.",
+)
+@click.option("--environment", type=click.Choice(ENVIRONMENTS), default=ENVIRONMENTS[0], show_default=True)
 @click.option("--kind", type=click.Choice(["identify", "login", "logout", "search"]), help="Default: identify.")
 @click.option("--identity", "identities", multiple=True, metavar="TYPE=VALUE", help="An identity; may be repeated.")
 @click.option("--previous-mpid", metavar="MPID", help="The user before this request.")
@@ -94,6 +132,8 @@ def answer(state: State, policy: Policy, request: Request, fresh_mpid: int) -> D
 def resolve(
     config: Path | None,
     scope: str | None,
+    data: Path | None,
+    environment: str,
     kind: str | None,
     identities: tuple[str, ...],
     previous_mpid: str | None,
@@ -105,41 +145,44 @@ def resolve(
 
     One request is given by options, or several by JSON lines on standard input, each with "kind" (identify,
     login, logout, search or modify), "known_identities" and "previous_mpid", or for modify with "mpid" and
-    "identity_changes". The users that are made live until the command ends. Without --config the default
-    policy decides.
+    "identity_changes". Whatever they change is forgotten when the command ends. Without --config the default
+    policy decides. With --data it is decided over what a server has stored.
 
     \b
     Example:
       oneself resolve --kind login --identity customerid=A1 --identity email=ann@example.com
       oneself resolve --config oneself.toml --scope acme < requests.jsonl
     """
-    policy = _policy(config, scope)
+    scope, policy = _policy(config, scope)
     source = random.SystemRandom() if seed is None else random.Random(seed)
-    state = Memory()
-    if history is not None:
-        for request in _read_history(history):
+    with ExitStack() as opened:
+        state: State = Memory()
+        if data is not None:
+            state = opened.enter_context(closing(Folder(data, f"{scope}/{environment}")))
+        for request in _read_history(history) if history is not None else ():
             answer(state, policy, request, _random_mpid(source))
-    for number, request in enumerate(_requests(kind, identities, previous_mpid)):
-        decision = answer(state, policy, request, _random_mpid(source))
-        if as_json:
-            click.echo(_as_json(request, decision))
-        else:
-            click.echo("\n".join([*([""] if number else []), *explain(request, decision)]))
+        for number, request in enumerate(_requests(kind, identities, previous_mpid)):
+            decision = answer(state, policy, request, _random_mpid(source))
+            if as_json:
+                click.echo(_as_json(request, decision))
+            else:
+                click.echo("\n".join([*([""] if number else []), *explain(request, decision)]))
 
 
-def _policy(config: Path | None, scope: str | None) -> Policy:
+def _policy(config: Path | None, scope: str | None) -> tuple[str, Policy]:
+    """Return the scope that is meant and its policy."""
     if config is None:
         if scope is not None:
             raise click.UsageError("--scope needs --config.")
-        return build()
+        return "default", build()
     policies = load(config, os.environ).policies
     if scope is None and len(policies) == 1:
-        return next(iter(policies.values()))
+        return next(iter(policies.items()))
     if scope is None:
         raise click.UsageError(f"{config} has several scopes; give --scope. Scopes: {listed(policies)}.")
     if scope not in policies:
         raise click.UsageError(f"{config} has no scope {scope!r}{meant(scope, policies)} Scopes: {listed(policies)}.")
-    return policies[scope]
+    return scope, policies[scope]
 
 
 def _random_mpid(source: random.Random) -> int:

@@ -39,7 +39,7 @@ TEXT_KEYS: Final = frozenset({
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NAME_RULE: Final = "must be 1 to 64 letters, digits, '_', '.' or '-', and begin with a letter or digit."
-# A key stands in a path, which is taken as it is sent, and, with its secret, in a Basic header, where ":" would end it.
+# A key stands in a path, which is taken as it is sent, and in a Basic header, where ":" would end it.
 _KEY: Final = re.compile(r"[!\"$&-.0-9;-\>@-~]{1,128}")
 _KEY_RULE: Final = "must be 1 to 128 printable ASCII characters without space and / : ? # %."
 

@@ -193,6 +193,11 @@ class EmbeddedStore(Store):
         if self._active.rows >= FLUSH_ROWS:
             self._due.set()
 
+    def imagine(self, reading: Reading) -> None:
+        """Let later readings of a read-only store see what a reading collected, which goes nowhere else."""
+        assert self._read_only
+        self._take(reading)
+
     async def _wait_for_tables(self) -> None:
         """Hold a group up while too many rows wait in memory; the queue before it then refuses more."""
         self._flushed.clear()
