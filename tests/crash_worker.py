@@ -15,8 +15,8 @@ from pathlib import Path
 
 import structlog
 
-from histories import SCOPES, Caller
-from oneself.engine import Call, Engine, adopt_policies
+from histories import SCOPES, Caller, in_bursts
+from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.store import EmbeddedStore
 from oneself.store.embedded import store as embedded
 
@@ -35,9 +35,10 @@ async def main(folder: Path, name: str) -> None:
         for _ in range(1 + int(dice.expovariate(0.1))):
             asked, count = caller.call(), count + 1
             calls.append(Call(asked.space, asked.input, asked.request, f"{name}-{count}", asked.read_only))
-        outcomes = await asyncio.gather(*[engine.submit(asked) for asked in calls])
+        outcomes = await in_bursts(engine, dice, calls)
         lines = []
         for asked, outcome in zip(calls, outcomes, strict=True):
+            assert isinstance(outcome, Outcome), repr(outcome)
             caller.learn(asked, outcome.decision.mpid)
             if outcome.position:
                 lines.append(f"{asked.input} {asked.request_id} {outcome.decision.mpid}\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-from oneself.engine import Call
+from oneself.engine import Call, Engine, Outcome
 from oneself.identity import AliasRequest, IdentityChange, PolicySettings, Request
 
 SCOPES = {
@@ -82,6 +83,17 @@ def request(dice: random.Random, mpids: Sequence[int]) -> Request:
         return Request("alias", alias=AliasRequest(named(), named()))
     previous = named() if dice.random() < 0.2 else None
     return Request(kind, identities(dice), previous)  # type: ignore[arg-type]
+
+
+async def in_bursts(engine: Engine, dice: random.Random, calls: Sequence[Call]) -> list[Outcome | BaseException]:
+    """Submit calls in a few bursts, so that groups are decided while others are on their way to the disk."""
+    answers = []
+    for asked in calls:
+        answers.append(engine.submit(asked))
+        if dice.random() < 0.3:
+            for _ in range(dice.randrange(1, 8)):
+                await asyncio.sleep(0)
+    return await asyncio.gather(*answers, return_exceptions=True)
 
 
 class Caller:

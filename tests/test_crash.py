@@ -17,10 +17,10 @@ import pytest
 
 from crash_worker import __file__ as WORKER
 from disk import disk
-from histories import SCOPES, Caller, counted
+from histories import SCOPES, Caller, counted, in_bursts
 from journal_fold import assert_consistent, assert_store_is, fold_of, replay
 from load import Sent, Traffic, assert_answers_hold, customers_of, end, launch, send_again, send_all
-from oneself.engine import Engine, adopt_policies
+from oneself.engine import Engine, Outcome, adopt_policies
 from oneself.store import EmbeddedStore
 from serving import Server, shop
 from store_factories import embedded
@@ -149,7 +149,8 @@ async def _cut_the_power(folder: Path, seed: str) -> int:
         caller = Caller(dice)
         for _ in range(50):
             calls = [caller.call() for _ in range(1 + int(dice.expovariate(0.2)))]
-            for asked, outcome in zip(calls, await asyncio.gather(*map(engine.submit, calls)), strict=True):
+            for asked, outcome in zip(calls, await in_bursts(engine, dice, calls), strict=True):
+                assert isinstance(outcome, Outcome), repr(outcome)
                 caller.learn(asked, outcome.decision.mpid)
                 answered = max(answered, outcome.position)
             await asyncio.sleep(dice.choice((0, 0, 0.004)))

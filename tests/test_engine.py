@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from histories import INPUTS, SCOPES, Caller, counted, mpid_of
+from histories import INPUTS, SCOPES, Caller, counted, in_bursts, mpid_of
 from journal_fold import assert_store_is, assert_unique, fold_of, replay
 from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.engine import engine as engine_module
@@ -54,12 +54,18 @@ class Faulty(EmbeddedStore):
 
 
 class FullDisk(EmbeddedStore):
-    """A store whose journal cannot be synced while ``full`` is set."""
+    """A store whose journal refuses to be synced some times, and waits for ``go`` before each."""
 
-    full = False
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refusals = 0
+        self.go = threading.Event()
+        self.go.set()
 
     def _sync(self) -> None:
-        if self.full:
+        assert self.go.wait(20)
+        if self.refusals:
+            self.refusals -= 1
             raise StoreUnavailable("The disk is full.")
         super()._sync()
 
@@ -234,9 +240,9 @@ async def play(backend: Backend, dice: random.Random, groups: int) -> list[tuple
     async with running(backend.store) as engine:
         for _ in range(groups):
             calls = [caller.call() for _ in range(1 + int(dice.expovariate(0.3)))]
-            outcomes = await all_of(engine, *calls)
-            made += zip(calls, outcomes, strict=True)
-            for asked, outcome in zip(calls, outcomes, strict=True):
+            for asked, outcome in zip(calls, await in_bursts(engine, dice, calls), strict=True):
+                assert isinstance(outcome, Outcome), repr(outcome)
+                made.append((asked, outcome))
                 caller.learn(asked, outcome.decision.mpid)
             await backend.settle()
             engine.store = backend.store
@@ -384,7 +390,7 @@ async def test_a_group_that_cannot_be_kept_leaves_no_trace(tmp_path: Path) -> No
         mpid = held.decision.mpid
         assert mpid is not None
         before = await store.profile(mpid)
-        store.full = True
+        store.refusals = 1
         calls = [
             identify("r1", email="a@example.com", other="o2"),
             logout("r2"),
@@ -399,7 +405,6 @@ async def test_a_group_that_cannot_be_kept_leaves_no_trace(tmp_path: Path) -> No
         assert store.position == 1
         assert [await store.find_request(f"r{number}") for number in range(4)] == [[1], [], [], []]
         assert [at async for at, _ in store.entries()] == [1]
-        store.full = False
         outcomes = await all_of(engine, *calls)
         assert [outcome.position for outcome in outcomes] == [2, 3, 4, 0]
         assert not any(outcome.repeated for outcome in outcomes)
@@ -407,6 +412,49 @@ async def test_a_group_that_cannot_be_kept_leaves_no_trace(tmp_path: Path) -> No
     await backend.crash()
     await assert_store_is(backend.store, await fold_of(backend.store))
     await backend.stop()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_is_decided_while_a_group_is_on_its_way_sees_it_and_is_decided_again_if_that_fails(
+    tmp_path: Path, refused: bool
+) -> None:
+    store = FullDisk(tmp_path / "data")
+    await store.open()
+    async with running(store) as engine:
+        held = (await engine.submit(identify("r0", email="a@example.com"))).decision.mpid
+        store.refusals = int(refused)
+        store.go.clear()
+        change = Request("modify", mpid=held, changes=(IdentityChange("email", "a@example.com", None),))
+        first = [engine.submit(identify("r1")), engine.submit(Call(SPACE, "shop/web", change, "r2"))]
+        await asyncio.sleep(0.01)
+        second = [
+            engine.submit(identify("r1")),
+            engine.submit(identify("r3")),
+            engine.submit(identify("r4", email="a@example.com")),
+            engine.submit(identify(read_only=True, other="o1", email="a@example.com")),
+        ]
+        await asyncio.sleep(0.01)
+        third = engine.submit(identify(read_only=True))
+        await asyncio.sleep(0.01)
+        early = [answer.done() for answer in (*first, *second, third)]
+        told = store.position, [at async for at, _ in store.entries()], await store.find_request("r1")
+        store.go.set()
+        answers = await asyncio.gather(*first, return_exceptions=True)
+        again, same, found, looked = await asyncio.gather(*second)
+        assert not any(early)
+        assert told == (1, [1], [])
+        assert again.decision.mpid == same.decision.mpid == (await third).decision.mpid
+        assert found.decision.mpid == looked.decision.mpid
+        if refused:
+            assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
+            assert [again.repeated, again.position, same.position, found.position] == [False, 2, 3, 4]
+            assert found.decision.mpid == held
+        else:
+            assert [again.repeated, again.position, same.position, found.position] == [True, 2, 4, 5]
+            assert found.decision.mpid != held
+        await assert_store_is(store, await fold_of(store))
+        assert await replay(store) == store.position
+    await store.close()
 
 
 async def test_readiness_goes_when_answers_fail_and_comes_back(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import apsw
 import pytest
 
 from disk import disk
-from histories import SCOPES, Caller, counted
+from histories import SCOPES, Caller, counted, in_bursts
 from journal_fold import Tables, assert_consistent, assert_store_is, fold_of, replay
 from load import (
     INPUT,
@@ -82,7 +82,7 @@ async def _on_a_failing_disk(folder: Path, seed: str) -> int:
             rate = dice.choice((0.0, 0.02, 0.1, 0.5)) if turn % 20 == 0 else rate
             calls = [caller.call() for _ in range(1 + int(dice.expovariate(0.2)))]
             named = [Call(c.space, c.input, c.request, f"{turn} {n}", c.read_only) for n, c in enumerate(calls)]
-            outcomes = await asyncio.gather(*map(engine.submit, named), return_exceptions=True)
+            outcomes = await in_bursts(engine, dice, named)
             for asked, outcome in zip(named, outcomes, strict=True):
                 if isinstance(outcome, StoreUnavailable):
                     refused.add(asked.request_id)

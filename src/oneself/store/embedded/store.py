@@ -257,7 +257,7 @@ class EmbeddedStore(Store):
             if crowded:
                 self._read_further(view, crowded, HOLDERS_READ + margin)
         if requests:
-            self._read_requests(reading, requests)
+            self._read_requests(reading, requests, self._seen())
         return reading
 
     def _read_holders(self, reading: Reading, space: str, identities: Iterable[Identity], count: int) -> None:
@@ -333,10 +333,10 @@ class EmbeddedStore(Store):
                 elif last:
                     view.further[mpid, (type_, value)] = last
 
-    def _read_requests(self, reading: Reading, keys: Sequence[bytes]) -> None:
+    def _read_requests(self, reading: Reading, keys: Sequence[bytes], generations: list[Generation]) -> None:
         missing = []
         for key in keys:
-            for rows in self._seen():
+            for rows in generations:
                 at = rows.requests.get(key)
                 if at is not None:
                     reading.answered[key] = at
@@ -413,7 +413,8 @@ class EmbeddedStore(Store):
         """Return the positions of the decisions on a request id."""
         inputs = set(self._state.inputs()).union(*(rows.inputs for rows in self._generations()))
         reading = Reading(0)
-        self._read_requests(reading, [request_key(name, request_id) for name in sorted(inputs)])
+        keys = [request_key(name, request_id) for name in sorted(inputs)]
+        self._read_requests(reading, keys, self._generations())
         return sorted(reading.answered.values())
 
     async def profile(self, mpid: int) -> StoredProfile | None:
