@@ -26,17 +26,18 @@ def test_consent_is_read_purpose_by_purpose():
     gdpr = {
         "Ads ": {"consented": False, "timestamp_unixtime_ms": NOW_MS - 1, "document": "d", "location": "l",
                  "hardware_id": "h"},
-        "undated": {"consented": True},
+        "undated": UNDATED,
         "ahead": {"consented": True, "timestamp_unixtime_ms": NOW_MS + 2 * HOUR_MS},
     }  # fmt: skip
-    batch = read({"consent_state": {"gdpr": gdpr, "ccpa": {"data_sale_opt_out": {"consented": True}}}})
+    sent = {"consent_state": {"gdpr": gdpr, "ccpa": {"data_sale_opt_out": UNDATED}}}
+    batch = read(sent | {"timestamp_unixtime_ms": NOW_MS - 5})
     assert batch.consent == {
         "gdpr": {
             "ads": Consent(NOW_MS - 1, False, "d", "l", "h"),
-            "undated": Consent(NOW_MS, True),
+            "undated": Consent(NOW_MS - 5, True),
             "ahead": Consent(NOW_MS, True),
         },
-        "ccpa": {"data_sale_opt_out": Consent(NOW_MS, True)},
+        "ccpa": {"data_sale_opt_out": Consent(NOW_MS - 5, True)},
     }
 
 
@@ -97,7 +98,8 @@ def test_a_tracking_authorization_has_its_own_time():
     info = {"att_authorization_status": "denied", "att_timestamp_unixtime_ms": NOW_MS - 3}
     batch = read({"device_info": info})
     assert (batch.att, batch.device_info) == (Text(NOW_MS - 3, "denied"), {})
-    assert read({"device_info": {"att_authorization_status": "restricted"}}).att == Text(NOW_MS, "restricted")
+    undated = {"device_info": {"att_authorization_status": "restricted"}, "timestamp_unixtime_ms": NOW_MS - 5}
+    assert read(undated).att == Text(NOW_MS - 5, "restricted")
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,11 @@ def test_a_clock_that_is_far_ahead_is_set_back_to_the_arrival():
     assert batch.events[1].data["timestamp_unixtime_ms"] == far
 
 
+def test_a_batch_spans_its_events_in_whatever_order_they_stand():
+    batch = read({"events": [custom(at_ms=NOW_MS - at) for at in (5, 1, 9, 3)], "timestamp_unixtime_ms": NOW_MS - 50})
+    assert (batch.first_ms, batch.at_ms) == (NOW_MS - 9, NOW_MS - 1)
+
+
 @pytest.mark.parametrize(("sent", "at_ms"), [(NOW_MS - 7, NOW_MS - 7), (None, NOW_MS), ("x", NOW_MS), (17, NOW_MS)])
 def test_a_batch_without_events_has_its_own_time_or_that_of_its_arrival(sent: Any, at_ms: int):
     batch = read({"timestamp_unixtime_ms": sent})
@@ -251,6 +256,15 @@ def test_attribution_comes_from_its_event_or_from_the_batch():
         custom("attribution", custom_attributes={"publisher": "q", "campaign": "d"}),
     ):
         assert read({"events": [other]}).attribution is None
+
+
+def test_of_several_in_a_batch_the_latest_counts():
+    sent = [attributed("attribution", publisher="p", campaign=name) for name in "bcd"]
+    runs = [event("first_run") for _ in sent]
+    for one, run, at in zip(sent, runs, (5, 2, 9), strict=True):
+        one["data"]["timestamp_unixtime_ms"] = run["data"]["timestamp_unixtime_ms"] = NOW_MS - at
+    batch = read({"events": sent + runs})
+    assert (batch.attribution, batch.installed) == (Attribution(NOW_MS - 2, "p", "c"), Text(NOW_MS - 2, ""))
 
 
 def test_an_installation_comes_from_a_first_run():

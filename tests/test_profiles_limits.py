@@ -145,9 +145,9 @@ def test_a_profile_does_not_grow_by_deletions():
     rows = Rows()
     rows.take(read({"user_attributes": {f"a{n}": "x" for n in range(MAX_ATTRIBUTES)}}), 1)
     gone = [f"b{n}" for n in range(MAX_FREED + 50)]
-    for position, name in enumerate(gone, 2):
-        sent = {"deleted_user_attributes": [name], "timestamp_unixtime_ms": NOW_MS - 1000 + position}
-        rows.take(read(sent), position)
+    for n in sorted(range(len(gone)), key=lambda n: n * 7 % len(gone)):
+        sent = {"deleted_user_attributes": [gone[n]], "timestamp_unixtime_ms": NOW_MS - 1000 + n}
+        rows.take(read(sent), n + 2)
     assert rows.workspace is not None
     assert len(rows.workspace.attributes) == MAX_ATTRIBUTES + MAX_FREED
     assert set(gone[-MAX_FREED:]) < rows.workspace.attributes.keys(), "the latest deletions are remembered"

@@ -182,7 +182,8 @@ def test_reserved_names_have_one_spelling_and_custom_names_their_own(profile: Pr
     assert profile.attributes == {"$firstname": "Bea", "levelReached": "1", "LevelReached": "2"}
     profile.delete("web", "$FIRSTNAME", 5)
     profile.delete("web", "LEVELREACHED", 6)
-    assert profile.attributes == {"levelReached": "1", "LevelReached": "2"}
+    profile.set("server", "$OurOwn", "3", 7)
+    assert profile.attributes == {"levelReached": "1", "LevelReached": "2", "$ourown": "3"}
 
 
 def test_a_key_may_turn_from_scalar_to_list_to_tag(profile: Profile):
@@ -272,6 +273,7 @@ def test_consent_is_kept_per_purpose_by_its_own_time(profile: Profile):
     assert profile.send("csv", agreed(False, NOW_MS - 5)).refused == (Refused("consent", "gdpr.ads", "older"),)
     assert profile.send("csv", agreed(False, NOW_MS - 5, "mail")).changed
     assert profile.send("csv", agreed(False, NOW_MS - 1)).changed, "whatever the source"
+    assert profile.send("web", agreed(False, NOW_MS)).changed == ()
     assert profile.send("web", {"consent_state": None}).changed == ()
     assert profile.workspace is not None
     assert {name: c.consented for name, c in profile.workspace.consent["gdpr"].items()} == {

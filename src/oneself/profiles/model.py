@@ -1,7 +1,8 @@
 """The words of the profile core: inputs, batches and the rows that make up a profile (docs/profiles.md).
 
 Everything here is a value that encodes to JSON. Times are unix ms. Positions are places in the journal: larger is
-later. Of two writes at the same time the one with the larger position counts.
+later. Of two writes at the same time the one with the larger position counts. What can be in no cycle is kept from
+the garbage collector (``gc=False``): a profile has many of them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class BatchError(ValueError):
 # -- values with a time: of two, the later counts --------------------------------------------------------------
 
 
-class Text(msgspec.Struct, frozen=True, array_like=True):
+class Text(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A text that was last set at a time."""
 
     at_ms: int
@@ -52,7 +53,7 @@ class Text(msgspec.Struct, frozen=True, array_like=True):
     position: int = 0
 
 
-class Flag(msgspec.Struct, frozen=True, array_like=True):
+class Flag(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A yes or no that was last set at a time."""
 
     at_ms: int
@@ -60,7 +61,7 @@ class Flag(msgspec.Struct, frozen=True, array_like=True):
     position: int = 0
 
 
-class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
+class Consent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a user said about one purpose; ``at_ms`` is the consent's own timestamp.
 
     For the CCPA's only purpose, ``data_sale_opt_out``, ``consented`` means opted out.
@@ -74,7 +75,7 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int = 0
 
 
-class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attribution(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Which campaign a device's installation is owed to."""
 
     at_ms: int
@@ -84,7 +85,7 @@ class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int = 0
 
 
-class Write(msgspec.Struct, frozen=True, array_like=True):
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The latest operation of one rank on an attribute; ``position`` is the journal entry that asked for it."""
 
     rank: int
@@ -94,7 +95,7 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     deleted: bool = False
 
 
-class Range(msgspec.Struct, frozen=True, array_like=True):
+class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The earliest and the latest time at which something was seen."""
 
     first_ms: int
@@ -133,14 +134,14 @@ class Quarantined(msgspec.Struct, frozen=True):
     event: Any
 
 
-class Ignored(msgspec.Struct, frozen=True, array_like=True):
+class Ignored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A part of a batch that did not count, while the rest did: where it stood (dotted) and why."""
 
     field: str
     why: str
 
 
-class AttributeChange(msgspec.Struct, frozen=True, array_like=True):
+class AttributeChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One ``user_attribute_change`` event of a platform batch."""
 
     name: str
@@ -149,7 +150,7 @@ class AttributeChange(msgspec.Struct, frozen=True, array_like=True):
     deleted: bool = False
 
 
-class PushChange(msgspec.Struct, frozen=True, array_like=True):
+class PushChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One ``push_registration`` event: a token was registered or given up."""
 
     token: str
@@ -263,7 +264,7 @@ class Parts(msgspec.Struct, frozen=True):
     device: Device | None = None
 
 
-class Changed(msgspec.Struct, frozen=True, array_like=True):
+class Changed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One change that a batch made.
 
     ``what`` is ``attribute`` (``name`` its key), ``consent`` (``REGULATION.PURPOSE``), ``device_info`` (a field),
@@ -276,7 +277,7 @@ class Changed(msgspec.Struct, frozen=True, array_like=True):
     how: Literal["set", "deleted"] = "set"
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True):
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One change that a batch asked for and did not get.
 
     ``why``: ``priority`` (a stronger source holds or has freed the attribute later), ``older`` (a later value is

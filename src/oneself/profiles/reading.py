@@ -150,7 +150,7 @@ def _environment(value: Any) -> Literal["production", "development"]:
 def _mpid(value: Any) -> int | None:
     if value is None or value == "":
         return None
-    mpid = None if type(value) is bool else integer(value)
+    mpid = integer(value)
     if not mpid or not INT64_MIN <= mpid <= INT64_MAX:
         raise BatchError("mpid", "must be a 64-bit integer other than 0, as a number or a string")
     return mpid
