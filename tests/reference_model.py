@@ -458,10 +458,10 @@ class Model:
         start = earliest if asked.start_ms is None else asked.start_ms
         end = now_ms if asked.end_ms is None else asked.end_ms
         unknown = asked.source not in self.mpids or asked.destination not in self.mpids
-        if asked.source == asked.destination or start > end or end < earliest or unknown:
+        if asked.source == asked.destination or start > end or start > now_ms or end < earliest or unknown:
             raise Impossible(400, "INVALID_DATA")
         due = now_ms + policy.alias_delay_ms
-        self.answer.alias = Window(asked.source, asked.destination, max(earliest, start), end, due)
+        self.answer.alias = Window(asked.source, asked.destination, max(earliest, start), min(end, now_ms), due)
         self.answer.why, self.answer.mpid = "alias_accepted", asked.destination
         self.answer.known = self.known(asked.destination)
 

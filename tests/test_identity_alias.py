@@ -55,6 +55,13 @@ def test_a_start_before_the_longest_window_is_moved_up_to_it() -> None:
     assert decision.changes == [Alias(source, destination, NOW_MS - 90 * DAY_MS, NOW_MS, NOW_MS + DAY_MS)]
 
 
+def test_an_end_in_the_future_is_moved_back_to_now() -> None:
+    world, source, destination = pair()
+    decision = world.alias(source, destination, NOW_MS - 500, NOW_MS + 10 * DAY_MS)
+    assert decision.changes == [Alias(source, destination, NOW_MS - 500, NOW_MS, NOW_MS + DAY_MS)]
+    assert refusal(world.alias(source, destination, NOW_MS + 1, NOW_MS + 2)) == (400, "INVALID_DATA")
+
+
 def test_an_alias_changes_no_identity() -> None:
     world, source, destination = pair()
     world.alias(source, destination)

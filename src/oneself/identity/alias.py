@@ -11,7 +11,7 @@ __all__ = ["accept_alias"]
 def accept_alias(policy: Policy, asked: AliasRequest, view: View, now_ms: int) -> Decision:
     """Accept or refuse an alias request; it takes effect ``alias_delay`` after ``now_ms``.
 
-    The window defaults to the longest allowed, up to now; a start before that is moved up to it.
+    The window defaults to the longest allowed, up to now; what of it lies outside that is cut off.
     """
 
     def refuse(status: int, code: str, message: str) -> Decision:
@@ -26,6 +26,8 @@ def accept_alias(policy: Policy, asked: AliasRequest, view: View, now_ms: int) -
     start = earliest if asked.start_ms is None else asked.start_ms
     if start > end:
         return refuse(400, "INVALID_DATA", "data.start_unixtime_ms is after data.end_unixtime_ms.")
+    if start > now_ms:
+        return refuse(400, "INVALID_DATA", "data.start_unixtime_ms is in the future.")
     if end < earliest:
         days = policy.alias_window_ms // 86_400_000
         return refuse(400, "INVALID_DATA", f"data.end_unixtime_ms is more than {days} days ago.")
@@ -33,7 +35,7 @@ def accept_alias(policy: Policy, asked: AliasRequest, view: View, now_ms: int) -
         if mpid not in view.profiles:
             return refuse(400, "INVALID_DATA", f"data.{field}: no user has the MPID {mpid}.")
     alias = Alias(
-        asked.source, asked.destination, max(start, earliest), end, now_ms + policy.alias_delay_ms,
+        asked.source, asked.destination, max(start, earliest), min(end, now_ms), now_ms + policy.alias_delay_ms,
         asked.scope, asked.device,
     )  # fmt: skip
     known = not policy.login.isdisjoint(view.profiles[asked.destination].held)
