@@ -85,6 +85,7 @@ class Engine:
         self._mpids = mpids or random_mpids().__next__
         self._on_group = on_group
         self._queue: list[_Waiting] = []
+        self._enough = 1  # so many waiting calls make a group now
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._stopping = False
@@ -132,18 +133,21 @@ class Engine:
         key = request_key(call.input, call.request_id) if writes and call.request_id else None
         answer: asyncio.Future[Outcome] = self._worker.get_loop().create_future()
         self._queue.append(_Waiting(call, prepared, governing.version, key, answer))
-        if not self._wake.is_set():
+        if waiting + 1 >= self._enough:
             self._wake.set()
         return answer
 
     async def _work(self) -> None:
-        """Decide group after group, each while the one before it is on its way to the disk."""
+        """Decide group after group, each while the one before it is on its way to the disk.
+
+        Until that is there, a group begins only when it is as large as the one before it: small ones cost more.
+        """
         before: asyncio.Task[bool] | None = None
         while True:
-            if self._queue:
+            if len(self._queue) >= self._enough:
                 group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
                 before = await self._run(group, before)
-            elif self._stopping:
+            elif self._stopping and not self._queue:
                 break
             else:
                 self._wake.clear()
@@ -171,6 +175,7 @@ class Engine:
             elif not group[0].answer.done():
                 group[0].answer.set_exception(error)
         else:
+            self._enough = len(group)
             return asyncio.create_task(self._end(group, outcomes, durable, started))
         return before
 
@@ -191,13 +196,18 @@ class Engine:
         self, group: list[_Waiting], outcomes: list[Outcome], durable: Awaitable[None], started: float
     ) -> bool:
         """Answer a group when it is durable; tell whether it is."""
+        failure: Exception | None = None
         try:
             await durable
         except Exception as error:
-            if not isinstance(error, OneselfError):
-                _log.error("a group could not be made durable", exc_info=error)
-                error = StoreUnavailable("The server met an unexpected error.")
-            self._fail(group, error)
+            failure = error
+        self._enough = 1
+        self._wake.set()
+        if failure is not None:
+            if not isinstance(failure, OneselfError):
+                _log.error("a group could not be made durable", exc_info=failure)
+                failure = StoreUnavailable("The server met an unexpected error.")
+            self._fail(group, failure)
             return False
         self._trouble_until = 0.0
         for waiting, outcome in zip(group, outcomes, strict=True):
