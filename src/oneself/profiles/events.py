@@ -114,7 +114,11 @@ class EventReader:
         at_ms = self.received_ms if sent_time is None else time_of(sent_time, self.received_ms)
         if not at_ms:
             raise Bad("data.timestamp_unixtime_ms is not a time in milliseconds")
-        name = _commerce_name(data) if type_ == "commerce_event" else _name(data, shape.name)
+        name = data.get(shape.name) if shape.name else ""
+        if type(name) is not str:
+            name = _name(shape.name, name)
+        elif type_ == "commerce_event":
+            name = _commerce_name(data)
         if len(name) > MAX_NAME:
             name = name[:MAX_NAME]
             if type_ in ("custom_event", "screen_view"):
@@ -123,7 +127,8 @@ class EventReader:
         attributes = data.get("custom_attributes")
         if attributes:
             data = self._limited(index, data, attributes)
-        return Event(type_, at_ms, name, text(data.get("source_message_id")) or "", data)
+        id_ = data.get("source_message_id")
+        return Event(type_, at_ms, name, id_ if type(id_) is str else text(id_) or "", data)
 
     def _limited(self, index: int, data: dict[str, Any], attributes: Any) -> dict[str, Any]:
         """Return an event's data with its attributes in the limits."""
@@ -198,10 +203,7 @@ class EventReader:
             self.attribution = Attribution(event.at_ms, publisher, campaign)
 
 
-def _name(data: dict[str, Any], field: str) -> str:
-    value = data.get(field) if field else None
-    if type(value) is str:
-        return value
+def _name(field: str, value: Any) -> str:
     if value is None:
         return ""
     written = text(value)

@@ -37,6 +37,8 @@ def values_of(attributes: Mapping[str, tuple[Write, ...]]) -> dict[str, Attribut
 
 def insert(writes: tuple[Write, ...], write: Write) -> tuple[Write, ...]:
     """Return an attribute's writes with one more; the same object where that one can never count."""
+    if not writes:
+        return (write,)
     kept = []
     at = (write.at_ms, write.position)
     for other in writes:
