@@ -316,6 +316,7 @@ def report_of(rate: float, **more: Any) -> LoadReport:
 def measured_with(**more: Any) -> Measured:
     settings: dict[str, Any] = {
         "bare": [report_of(1000), report_of(2000), report_of(4000)],
+        "empty": [report_of(1100), report_of(2200), report_of(4400)],
         "identify": {10_000: [report_of(500), report_of(500), report_of(1000)], 1_000_000: [report_of(250)] * 3},
         "paced": [report_of(250), report_of(250, p99=40.0), report_of(250, p99=20.0)],
         "peak_memory": {10_000: 50_000_000, 1_000_000: 700_000_000},

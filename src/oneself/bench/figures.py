@@ -79,6 +79,8 @@ def _headline(options: Options, measured: Measured) -> list[Row]:
     bare, mix, paced = measured.bare, measured.identify[base], measured.paced
     rows = [
         Row("bare endpoint", _median(bare, _rate), "/s"),
+        Row("GET /healthz", _median(measured.empty, _rate), "/s",
+            of_rounds(map(_rate, measured.empty), map(_rate, bare)), "bare"),
         Row(f"identity mix, {name} stored", _median(mix, _rate), "/s",
             of_rounds(map(_rate, mix), map(_rate, bare)), "bare", ">=", _LEAST_OF_BARE),
         Row("its latency, p50", _median(mix, _p50), "ms"),
@@ -132,7 +134,7 @@ def _rival(base: int, measured: Measured) -> list[Row]:
 
 
 def _errors(measured: Measured) -> dict[str, dict[str, int]]:
-    loads = {"bare endpoint": measured.bare, "rival": measured.rival}
+    loads = {"bare endpoint": measured.bare, "GET /healthz": measured.empty, "rival": measured.rival}
     loads |= {f"{size_name(size)} stored": reports for size, reports in measured.identify.items()}
     loads["half rate"] = measured.paced
     found: dict[str, dict[str, int]] = {}

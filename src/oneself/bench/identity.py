@@ -65,14 +65,22 @@ class Options(msgspec.Struct, frozen=True):
     folder: Path | None = None
     seed: int = 1
 
+    @property
+    def short_settle(self) -> float:
+        """The time to settle where nothing is stored."""
+        return min(self.settle, _BARE_WARM_UP)
+
 
 class Measured(msgspec.Struct):
-    """Every report of a run: ``bare``, ``paced`` and ``rival`` by round, ``identify`` by size and round.
+    """Every report of a run: ``bare``, ``empty``, ``paced`` and ``rival`` by round, ``identify`` by size and round.
+
+    ``empty`` is GET /healthz, ``bare`` the mix's requests answered without any work.
 
     ``peak_memory`` is bytes by size, None where the system does not tell; ``rival_missing`` says why it is.
     """
 
     bare: list[LoadReport] = []
+    empty: list[LoadReport] = []
     identify: dict[int, list[LoadReport]] = {}
     paced: list[LoadReport] = []
     core: CoreCost | None = None
@@ -91,16 +99,15 @@ class _Served:
         self.secret = secret
         self.cursor = Cursor()
 
-    def bare(self, options: Options) -> LoadReport:
-        warm_up = min(options.settle, _BARE_WARM_UP)
-        return run(LoadSpec(self.port, options.seconds / 2, options.connections, warm_up, pid=self.pid))
+    def empty(self, options: Options) -> LoadReport:
+        return run(LoadSpec(self.port, options.seconds / 2, options.connections, options.short_settle, pid=self.pid))
 
-    def mix(self, options: Options, rate: float | None = None) -> LoadReport:
+    def mix(self, options: Options, rate: float | None = None, *, bare: bool = False) -> LoadReport:
         spec = LoadSpec(
             self.port,
-            options.seconds,
+            options.seconds / 2 if bare else options.seconds,
             options.connections,
-            options.settle,
+            options.short_settle if bare else options.settle,
             rate,
             population=self.population,
             cursor=self.cursor,
@@ -133,11 +140,13 @@ def measure_identity(options: Options, step: Callable[[int], None] = lambda _: N
         for size in options.stored:
             served[size] = stack.enter_context(_oneself(folder / str(size), Population(size), step))
         first = served[options.stored[0]]
+        bare = stack.enter_context(_bare(folder, first.population))
         rival = stack.enter_context(_rival(folder, options, measured)) if options.database else None
         step(1)
         measured.core = measure_core(Population(min(options.stored)), _CORE_REQUESTS, options.rounds, options.seed)
         for _ in range(options.rounds):
-            measured.bare.append(first.bare(options))
+            measured.bare.append(bare.mix(options, bare=True))
+            measured.empty.append(first.empty(options))
             step(1)
             for size, server in served.items():
                 measured.identify.setdefault(size, []).append(server.mix(options))
@@ -178,6 +187,14 @@ def _oneself(folder: Path, population: Population, step: Callable[[int], None]) 
 def _filling(profiles: int, population: Population) -> int:
     """Return the steps of having made so many of a fill's ``2 * population.profiles``."""
     return profiles * (1 + population.identities // _FILLED_A_STEP) // (2 * population.profiles)
+
+
+@contextmanager
+def _bare(folder: Path, population: Population) -> Iterator[_Served]:
+    port = free_port()
+    command = [sys.executable, "-m", "oneself.bench.bare", str(port)]
+    with serving(command, f"http://127.0.0.1:{port}/", folder / "bare.log") as pid:
+        yield _Served(port, pid, population, secrets.token_urlsafe())
 
 
 @contextmanager
