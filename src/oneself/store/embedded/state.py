@@ -6,13 +6,14 @@ threads of the server run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from oneself.identity import Alias, Profile
+from oneself.identity import Profile
 from oneself.store.contract import History
 from oneself.store.embedded.files import open_database, open_reader, plain_errors
 from oneself.store.embedded.pending import Generation
@@ -89,6 +90,9 @@ _MIGRATIONS = (
     """,
 )
 
+_ROWS_A_PIECE = 200
+_PIECES = 200
+
 _json = msgspec.json.Encoder()
 _rows = msgspec.json.Decoder(list[tuple[int, int]])
 _held = msgspec.json.Decoder(dict[str, dict[str, int]])
@@ -114,12 +118,12 @@ _FURTHER = """
 
 _WRITE = {
     "profile": """INSERT INTO profile SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value -> 4
-        FROM json_each(?) WHERE true
+        FROM json_each(?) WHERE true ORDER BY 1
         ON CONFLICT (mpid) DO UPDATE SET held = excluded.held, more = excluded.more""",
     "unlinked": """DELETE FROM holder WHERE (key, position, mpid) IN
         (SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?))""",
     "linked": """INSERT OR IGNORE INTO holder
-        SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?)""",
+        SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?) ORDER BY 1, 2""",
     "further_gone": """DELETE FROM further_identity WHERE (mpid, type, value) IN
         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))""",
     "further": """INSERT OR REPLACE INTO further_identity
@@ -127,8 +131,9 @@ _WRITE = {
     "history": """INSERT OR IGNORE INTO identity_history
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
         FROM json_each(?)""",
-    "request": "INSERT OR IGNORE INTO request SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?)",
-    "concerned": "INSERT OR IGNORE INTO profile_decision SELECT value ->> 0, value ->> 1 FROM json_each(?)",
+    "request": "INSERT OR IGNORE INTO request SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?) ORDER BY 1",
+    "concerned": """INSERT OR IGNORE INTO profile_decision
+        SELECT value ->> 0, value ->> 1 FROM json_each(?) ORDER BY 1, 2""",
     "released": "DELETE FROM guarded_value WHERE key IN (SELECT unhex(value) FROM json_each(?))",
     "guarded": """INSERT OR REPLACE INTO guarded_value SELECT unhex(value ->> 0), value ->> 1, value ->> 2,
         value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)""",
@@ -214,8 +219,8 @@ class StateFile:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 for name, values in _statements(rows):
-                    if values:
-                        self._writer.execute(_WRITE[name], (_json.encode(values).decode(),))
+                    for array in _arrays(values):
+                        self._writer.execute(_WRITE[name], (array,))
                 self._writer.execute("UPDATE progress SET position = ?", (rows.position,))
                 self._writer.execute("COMMIT")
             except BaseException:
@@ -231,28 +236,33 @@ class StateFile:
         return self._fetch(sql, _json.encode(array).decode(), *more)
 
 
-def _statements(rows: Generation) -> Iterable[tuple[str, list[Any]]]:
-    """Yield each statement's name and rows, sorted as the table is, since neighbours then share a page."""
-    yield (
-        "profile",
-        sorted(
-            (mpid, space, profile.created, profile.held, profile.more)
-            for mpid, (space, profile) in rows.profiles.items()
-        ),
-    )
-    yield "unlinked", sorted((key.hex(), at, mpid) for key, gone in rows.unlinked.items() for at, mpid in gone)
-    yield "linked", sorted((key.hex(), at, mpid) for key, new in rows.linked.items() for at, mpid in new)
+def _statements(rows: Generation) -> Iterable[tuple[str, Iterator[Any]]]:
+    """Yield each statement's name and its rows."""
+    yield "profile", ((mpid, of, p.created, p.held, p.more) for mpid, (of, p) in rows.profiles.items())
+    yield "unlinked", ((key.hex(), at, mpid) for key, gone in rows.unlinked.items() for at, mpid in gone)
+    yield "linked", ((key.hex(), at, mpid) for key, new in rows.linked.items() for at, mpid in new)
     further = [(mpid, *identity, at) for mpid, of in rows.further.items() for identity, at in of.items()]
-    yield "further_gone", sorted(row[:3] for row in further if row[3] is None)
-    yield "further", sorted(row for row in further if row[3] is not None)
-    yield "history", sorted(msgspec.structs.astuple(row) for of in rows.history.values() for row in of)
-    yield "request", sorted((key.hex(), at) for key, at in rows.requests.items())
-    yield "concerned", sorted((mpid, at) for mpid, of in rows.concerned.items() for at in of)
-    yield "released", sorted(key.hex() for key, guard in rows.guarded.items() if guard is None)
-    yield "guarded", sorted((key.hex(), *guard) for key, guard in rows.guarded.items() if guard is not None)
-    yield "alias", [(at, space, *_alias(alias)) for at, space, alias in rows.aliases]
-    yield "input", sorted(rows.inputs)
+    yield "further_gone", (row[:3] for row in further if row[3] is None)
+    yield "further", (row for row in further if row[3] is not None)
+    yield "history", (msgspec.structs.astuple(row) for of in rows.history.values() for row in of)
+    yield "request", ((key.hex(), at) for key, at in rows.requests.items())
+    yield "concerned", ((mpid, at) for mpid, of in rows.concerned.items() for at in of)
+    yield "released", (key.hex() for key, guard in rows.guarded.items() if guard is None)
+    yield "guarded", ((key.hex(), *guard) for key, guard in rows.guarded.items() if guard is not None)
+    yield "alias", ((at, space, *msgspec.structs.astuple(alias)) for at, space, alias in rows.aliases)
+    yield "input", iter(rows.inputs)
 
 
-def _alias(alias: Alias) -> tuple[Any, ...]:
-    return msgspec.structs.astuple(alias)
+def _arrays(rows: Iterator[Any]) -> Iterator[str]:
+    """Yield rows as JSON arrays for one statement each.
+
+    They are encoded piece by piece, since nothing else of the server runs during a call of the encoder; SQLite
+    sorts them as the table is, since neighbours then share a page.
+    """
+    while pieces := list(islice(_pieces(rows), _PIECES)):
+        yield "[" + ",".join(pieces) + "]"
+
+
+def _pieces(rows: Iterator[Any]) -> Iterator[str]:
+    while piece := list(islice(rows, _ROWS_A_PIECE)):
+        yield _json.encode(piece)[1:-1].decode()
