@@ -94,21 +94,24 @@ _ROWS_A_PIECE = 200
 _PIECES = 200
 
 _json = msgspec.json.Encoder()
-_rows = msgspec.json.Decoder(list[tuple[int, int]])
-_held = msgspec.json.Decoder(dict[str, dict[str, int]])
-_more = msgspec.json.Decoder(dict[str, int])
+_holders = msgspec.json.Decoder(list[tuple[int, list[tuple[int, int]]]])
+_profiles = msgspec.json.Decoder(list[tuple[int, str, int, dict[str, dict[str, int]], dict[str, int]]])
+_requests = msgspec.json.Decoder(list[tuple[int, int]])
 
+# Each of these answers with one row, put together as JSON: the interpreter is let go and taken back for every row.
 _HOLDERS = """
-    SELECT (SELECT json_group_array(json_array(position, mpid)) FROM (
-        SELECT position, mpid FROM holder WHERE key = unhex(wanted.value) ORDER BY position DESC LIMIT ?2))
-    FROM json_each(?1) AS wanted
+    SELECT group_concat('[' || wanted.key || ',[' || coalesce((
+        SELECT group_concat('[' || position || ',' || mpid || ']', ',') FROM (
+            SELECT position, mpid FROM holder WHERE key = unhex(wanted.value) ORDER BY position DESC LIMIT ?2)
+        ), '') || ']]', ',') FROM json_each(?1) AS wanted
 """
 _PROFILES = """
-    SELECT p.mpid, p.space, p.created, p.held, p.more
+    SELECT group_concat(
+        '[' || p.mpid || ',' || json_quote(p.space) || ',' || p.created || ',' || p.held || ',' || p.more || ']', ',')
     FROM json_each(?1) AS wanted CROSS JOIN profile AS p ON p.mpid = wanted.value
 """
 _REQUESTS = """
-    SELECT wanted.key, r.position
+    SELECT group_concat('[' || wanted.key || ',' || r.position || ']', ',')
     FROM json_each(?1) AS wanted CROSS JOIN request AS r ON r.key = unhex(wanted.value)
 """
 _FURTHER = """
@@ -173,18 +176,20 @@ class StateFile:
 
     def holders(self, keys: Sequence[bytes], limit: int) -> list[list[tuple[int, int]]]:
         """Return ``(position, mpid)`` of each key's holders, most recently linked first, at most ``limit``."""
-        return [_rows.decode(text) for (text,) in self._all(_HOLDERS, [key.hex() for key in keys], limit)]
+        found: list[list[tuple[int, int]]] = [[]] * len(keys)
+        for index, rows in _holders.decode(self._array(_HOLDERS, [key.hex() for key in keys], limit)):
+            rows.sort(reverse=True)  # they are, but for a promise
+            found[index] = rows
+        return found
 
     def profiles(self, mpids: Iterable[int]) -> list[tuple[str, Profile]]:
         """Return ``(space, profile)`` of those MPIDs that exist."""
-        return [
-            (space, Profile(mpid, created, _held.decode(held), _more.decode(more) if more != "{}" else {}))
-            for mpid, space, created, held, more in self._all(_PROFILES, list(mpids))
-        ]
+        rows = _profiles.decode(self._array(_PROFILES, list(mpids)))
+        return [(space, Profile(mpid, created, held, more)) for mpid, space, created, held, more in rows]
 
     def requests(self, keys: Sequence[bytes]) -> list[tuple[int, int]]:
         """Return ``(index into keys, position)`` of the requests that were answered."""
-        return self._all(_REQUESTS, [key.hex() for key in keys])
+        return _requests.decode(self._array(_REQUESTS, [key.hex() for key in keys]))
 
     def further(self, wanted: Sequence[tuple[int, str, str]]) -> list[tuple[int, str, str, int]]:
         """Return ``(mpid, type, value, position)`` of those identities that profiles hold beyond their row."""
@@ -231,6 +236,10 @@ class StateFile:
     def _fetch(self, sql: str, *bindings: object) -> list[Any]:
         with plain_errors(self.path):
             return self._reader.execute(sql, bindings).fetchall()
+
+    def _array(self, sql: str, wanted: object, *more: int) -> str:
+        """Return the JSON array whose items a statement answers with, without brackets, in its only row."""
+        return f"[{self._all(sql, wanted, *more)[0][0] or ''}]"
 
     def _all(self, sql: str, array: object, *more: int) -> list[Any]:
         return self._fetch(sql, _json.encode(array).decode(), *more)
