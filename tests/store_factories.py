@@ -148,8 +148,9 @@ class InMemory(Backend):
 
         setattr(part, name, wait)
         writing = asyncio.create_task(self.store.flush())
-        while not reached.is_set() and not writing.done():
-            await asyncio.sleep(0.0005)
+        async with asyncio.timeout(30):
+            while not reached.is_set() and not writing.done():
+                await asyncio.sleep(0.0005)
         setattr(part, name, original)
         self._held = held, writing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,7 +48,8 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     made: Backend = request.param(tmp_path)
     await made.start()
     yield made
-    await made.stop()
+    async with asyncio.timeout(30):
+        await made.stop()
 
 
 def others(count: int, begin: int = 0) -> list[tuple[str, str]]:

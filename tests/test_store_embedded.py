@@ -30,7 +30,8 @@ async def backend(tmp_path: Path, quick: None) -> AsyncIterator[InMemory]:
     made = InMemory(tmp_path)
     await made.start()
     yield made
-    await made.stop()
+    async with asyncio.timeout(30):
+        await made.stop()
 
 
 @pytest.fixture
@@ -86,9 +87,10 @@ def failing(part: Any, name: str, error: Exception, times: int) -> list[int]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens by itself; the test's own time limit bounds it."""
-    while not condition():
-        await asyncio.sleep(0.005)
+    """Wait for something that happens by itself."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 # -- the tables follow ----------------------------------------------------------------------------------------------
