@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from http_edge import BASIC, CONFIG, KEY, LOG, MODIFY_PATHS, StrawEngine, ask, edge, modifying, resolving
@@ -79,6 +80,12 @@ def test_metrics_tell_how_calls_are_grouped() -> None:
     assert (sizes["1.0"], sizes["2.0"], sizes["4.0"], sizes["256.0"], sizes["+Inf"]) == (2, 2, 3, 3, 4)
     assert sizes["oneself_group_size_sum"] == 305
     assert families["oneself_group_seconds"].samples[-1].value > 0
+
+
+@pytest.fixture(autouse=True)
+def logging_here() -> None:
+    """Logs go to ``LOG``, whatever other tests made of them."""
+    logs.configure("info", LOG)
 
 
 def test_what_nobody_expected_is_a_500_and_logged_without_what_was_sent() -> None:
