@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from structlog.testing import capture_logs
 
@@ -200,15 +203,13 @@ async def test_a_group_is_refused_when_the_tables_do_not_come(
 
 
 @pytest.mark.parametrize("ticks", range(8))
-async def test_a_store_may_be_closed_when_its_tables_are_just_due(
-    backend: InMemory, slow: None, monkeypatch: pytest.MonkeyPatch, ticks: int
-) -> None:
-    monkeypatch.setattr(embedded, "FLUSH_ROWS", 1)
-    await asyncio.sleep(0)
+async def test_a_store_may_be_closed_when_its_tables_are_just_due(backend: InMemory, slow: None, ticks: int) -> None:
     await backend.group(*people(2))
+    backend.store._due.set()
     for _ in range(ticks):
         await asyncio.sleep(0)
-    await asyncio.wait_for(backend.stop(), 20)
+    async with asyncio.timeout(20):
+        await backend.store.close()
     await backend.start()
     assert backend.store._written == 2
 
@@ -221,11 +222,11 @@ async def test_a_store_may_be_closed_while_its_tables_are_written(
     await backend.hold_up(written=written)
     await backend.group(*moved(5))
     fold = await fold_of(backend.store)
-    closing = asyncio.create_task(backend.store.close())
+    closed = asyncio.create_task(backend.store.close())
     await asyncio.sleep(0.02)
-    assert not closing.done()
+    assert not closed.done()
     await backend.let_go()
-    await closing
+    await closed
     Tables(backend.folder / "data" / "state.db").assert_are(fold)
     await backend.start()
     assert backend.store._written == 15
@@ -243,6 +244,16 @@ async def test_a_log_that_cannot_be_shortened_does_not_fail_a_durable_group(back
     assert calls == [1]
     assert await backend.group(*people(1, 11)) == [11]
     await assert_store_is(backend.store, await fold_of(backend.store))
+
+
+async def test_the_log_is_moved_into_the_journal_beside_the_answers_not_in_their_path(
+    backend: InMemory, slow: None, tmp_path: Path
+) -> None:
+    await backend.group(*people(50))
+    await backend.store.flush()
+    shutil.copy(backend.store.folder / "journal.db", tmp_path / "alone.db")
+    with closing(apsw.Connection(str(tmp_path / "alone.db"))) as alone:
+        assert alone.execute("SELECT max(position) FROM entry").get == 50
 
 
 async def test_the_log_of_the_journal_begins_anew_when_the_tables_have_it(backend: InMemory, slow: None) -> None:
