@@ -208,8 +208,10 @@ async def test_a_store_may_be_closed_when_its_tables_are_just_due(backend: InMem
     backend.store._due.set()
     for _ in range(ticks):
         await asyncio.sleep(0)
-    async with asyncio.timeout(20):
-        await backend.store.close()
+    closed = asyncio.create_task(backend.store.close())
+    done, _ = await asyncio.wait([closed], timeout=20)
+    closed.cancel()
+    assert done
     await backend.start()
     assert backend.store._written == 2
 
