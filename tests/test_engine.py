@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -18,6 +18,7 @@ from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.engine import engine as engine_module
 from oneself.errors import Overloaded, StoreDamaged, StoreUnavailable
 from oneself.identity import IdentityChange, PolicySettings, Request, build
+from oneself.identity.policy import Strategy
 from oneself.store import EmbeddedStore, Reading, Store
 from store_factories import BACKENDS, Backend, InMemory, Mixed
 
@@ -71,10 +72,10 @@ class FullDisk(EmbeddedStore):
 
 
 @asynccontextmanager
-async def running(store: Store, **options: Any) -> AsyncIterator[Engine]:
+async def running(store: Store, scopes: dict[str, PolicySettings] = SCOPES, **options: Any) -> AsyncIterator[Engine]:
     """An engine at work on an open store."""
     options.setdefault("mpids", counted())
-    engine = Engine(store, await adopt_policies(store, SCOPES, lambda: 0), **options)
+    engine = Engine(store, await adopt_policies(store, scopes, lambda: 0), **options)
     await engine.start()
     try:
         yield engine
@@ -238,19 +239,18 @@ async def test_an_mpid_that_was_drawn_before_is_not_given_again(tmp_path: Path) 
 # -- the journal ----------------------------------------------------------------------------------------------------
 
 
-async def play(backend: Backend, dice: random.Random, groups: int) -> list[tuple[Call, Outcome]]:
+async def play(backend: Backend, caller: Caller, engine: Engine, groups: int) -> list[tuple[Call, Outcome]]:
     """Submit a random history in groups of random sizes; return what each call came to."""
-    caller = Caller(dice)
+    dice = caller.dice
     made: list[tuple[Call, Outcome]] = []
-    async with running(backend.store) as engine:
-        for _ in range(groups):
-            calls = [caller.call() for _ in range(1 + int(dice.expovariate(0.3)))]
-            for asked, outcome in zip(calls, await in_bursts(engine, dice, calls), strict=True):
-                assert isinstance(outcome, Outcome), repr(outcome)
-                made.append((asked, outcome))
-                caller.learn(asked, outcome.decision.mpid)
-            await backend.settle()
-            engine.store = backend.store
+    for _ in range(groups):
+        calls = [caller.call() for _ in range(1 + int(dice.expovariate(0.3)))]
+        for asked, outcome in zip(calls, await in_bursts(engine, dice, calls), strict=True):
+            assert isinstance(outcome, Outcome), repr(outcome)
+            made.append((asked, outcome))
+            caller.learn(asked, outcome.decision.mpid)
+        await backend.settle()
+        engine.store = backend.store
     return made
 
 
@@ -264,7 +264,8 @@ async def test_a_store_comes_to_what_its_journal_says_and_the_journal_to_what_wa
         if isinstance(backend, Mixed):
             backend.dice = dice
         await backend.start()
-        made = await play(backend, dice, 80)
+        async with running(backend.store) as engine:
+            made = await play(backend, Caller(dice), engine, 80)
         fold = await fold_of(backend.store)
         await assert_store_is(backend.store, fold, margin=dice.randrange(3))
         for scope, settings in SCOPES.items():
@@ -280,6 +281,27 @@ async def test_a_store_comes_to_what_its_journal_says_and_the_journal_to_what_wa
         await backend.reopen()
         await assert_store_is(backend.store, fold)
         await backend.stop()
+
+
+async def test_a_journal_of_changing_rules_is_decided_again_each_entry_by_its_own(
+    tmp_path: Path, request: pytest.FixtureRequest, small_generations: None
+) -> None:
+    dice = random.Random(f"{request.config.getoption('--hypothesis-seed')} changing rules")
+    backend, caller, mpids = Mixed(tmp_path), Caller(dice), counted()
+    backend.dice = dice
+    await backend.start()
+    for _ in range(6):
+        strategies = dice.choices(get_args(Strategy), k=len(SCOPES))
+        scopes = {
+            scope: PolicySettings(strategy, max_known_profiles_per_value=dice.choice((0, 2, 20)), alias_delay=0)
+            for scope, strategy in zip(SCOPES, strategies, strict=True)
+        }
+        async with running(backend.store, scopes, mpids=mpids) as engine:
+            await play(backend, caller, engine, 20)
+    fold = await fold_of(backend.store)
+    await assert_store_is(backend.store, fold)
+    assert await replay(backend.store) == fold.position
+    await backend.stop()
 
 
 @pytest.fixture
