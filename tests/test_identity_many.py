@@ -5,7 +5,18 @@ from __future__ import annotations
 import random
 
 from identity_world import World
-from oneself.identity import HOLDERS_READ, INLINE_VALUES, IdentityChange, PolicySettings, Request
+from oneself.identity import (
+    HOLDERS_READ,
+    INLINE_VALUES,
+    IdentityChange,
+    PolicySettings,
+    Profile,
+    Request,
+    View,
+    build,
+    decide,
+    prepare,
+)
 
 MANY = INLINE_VALUES + 5
 OPEN = PolicySettings(strategy="best_match", max_values_per_profile=0, max_known_profiles_per_value=0)
@@ -168,3 +179,19 @@ def test_a_limit_as_large_as_what_a_walk_reads_is_reached() -> None:
         assert not world.state.guarded
         world.login(customerid=f"c{n}", ios_idfv="v")
     assert world.state.guarded == {("ios_idfv", "v")}
+
+
+def test_a_modify_does_not_depend_on_how_many_more_holders_its_view_happens_to_have() -> None:
+    """A type may become unique after many profiles came to share a value of it; replay reads other groups."""
+    policy = build(PolicySettings(unique=("customerid", "other")))
+    prepared = prepare(policy, Request("modify", mpid=1, changes=(IdentityChange("other", None, "x"),)))
+    decisions = []
+    for count in (HOLDERS_READ, HOLDERS_READ + 1, HOLDERS_READ + 50):
+        view = View()
+        view.profiles[1] = Profile(1, 1)
+        rows = [(at, at) for at in range(1000, 1000 - count, -1)]
+        view.holders["other", "x"] = rows
+        view.profiles |= {mpid: Profile(mpid, at, {"other": {"x": at}}) for at, mpid in rows}
+        decisions.append(decide(prepared, view, 0, 2))
+    assert decisions[0] == decisions[1] == decisions[2]
+    assert len(decisions[0].changes) == HOLDERS_READ + 1

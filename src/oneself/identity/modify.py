@@ -7,6 +7,7 @@ from typing import Literal
 
 from oneself.identity.fold import apply
 from oneself.identity.model import (
+    HOLDERS_READ,
     Change,
     Decision,
     Dropped,
@@ -116,7 +117,8 @@ class _Modify:
         identity = (type_, new)
         losers: list[int] = []
         if type_ in policy.unique:
-            losers = [other for _, other in view.holders[identity]]
+            # That a view has further holders depends on the group it was read for, and a decision must not.
+            losers = [other for _, other in view.holders[identity][:HOLDERS_READ]]
             if losers and type_ in policy.immutable:
                 return self._immutable(f"{type_} belongs to another user, who cannot lose it.")
         elif self._over_limit(identity, replacing=old is not None):
