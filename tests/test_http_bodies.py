@@ -25,7 +25,7 @@ from http_edge import (
     resolving,
 )
 from oneself.http.body import BODY_LIMIT
-from oneself.http.explain import find_nul
+from oneself.http.field_errors import find_nul
 
 IDENTIFY, MODIFY, ALIAS = "/v1/identify", MODIFY_PATHS[0], ALIAS_PATHS[0]
 RIGHT = {IDENTIFY: resolving, MODIFY: modifying, ALIAS: aliasing}

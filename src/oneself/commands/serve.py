@@ -9,12 +9,15 @@ from pathlib import Path
 
 import click
 import msgspec
+import structlog
 
 from oneself.config import PLATFORM_KINDS, Config, Input, generate, load
 from oneself.errors import ConfigError, OneselfError
 from oneself.logs import Level, configure
 
 __all__ = ["serve"]
+
+_log = structlog.get_logger("oneself.serve")
 
 DEFAULT_DATA = Path("oneself-data")
 
@@ -141,6 +144,7 @@ async def _serve(options: _Options) -> None:
             gc.freeze()
             try:
                 await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
+                _log.info("stopping")
             except OSError as error:
                 raise OneselfError(
                     f"Cannot serve {options.host}:{options.port}: {error.strerror or error}."
@@ -149,6 +153,7 @@ async def _serve(options: _Options) -> None:
             await engine.stop()
     finally:
         await store.close()
+    _log.info("stopped", position=store.position)
 
 
 async def _fill(engine: object, config: Config) -> None:
@@ -167,6 +172,7 @@ async def _fill(engine: object, config: Config) -> None:
 
 
 def _greet(options: _Options, port: int) -> None:
+    _log.info("serving", host=options.host, port=port, tls=options.tls_cert is not None, data=str(options.data))
     scheme = "https" if options.tls_cert else "http"
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"{scheme}://{host}:{port}"

@@ -23,7 +23,7 @@ from oneself.http.auth import Gate
 from oneself.http.body import ClientGone
 from oneself.http.direct import Direct, HotRoute, admit_direct
 from oneself.http.exchange import Exchange, Handler, Receive, Scope, Send
-from oneself.http.explain import request_id_of
+from oneself.http.field_errors import request_id_of
 from oneself.http.identity import IdentityRoutes
 from oneself.http.metrics import Measures
 from oneself.http.openapi import document

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from oneself.http.explain import explain, find_nul
+from oneself.http.field_errors import explain, find_nul
 from oneself.http.wire import HttpError
 
 __all__ = ["BODY_LIMIT", "ClientGone", "decode", "read_body"]

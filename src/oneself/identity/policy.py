@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 
@@ -182,10 +182,10 @@ def _types(given: Sequence[str] | None, preset: Sequence[str], field: str) -> tu
     return types
 
 
-def settings_from(document: dict[str, object], convert: Callable[..., object] = msgspec.convert) -> PolicySettings:
+def settings_from(document: dict[str, object]) -> PolicySettings:
     """Return settings from a plain mapping; a wrong name or type raises ``PolicyError`` naming the key."""
     try:
-        return cast(PolicySettings, convert(document, PolicySettings))
+        return msgspec.convert(document, PolicySettings)
     except msgspec.ValidationError as error:
         text = str(error)
         place = re.search(r"`\$\.([^`]*)`$", text)

@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
 
-__all__ = ["FolderLock", "damage", "open_database", "open_reader", "plain_errors"]
+__all__ = ["DatabaseFile", "FolderLock", "damage", "plain_errors"]
 
 _WAIT_MS = 5_000
 
@@ -94,38 +95,58 @@ def damage(path: Path, reason: str) -> str:
     )
 
 
-def open_database(path: Path, migrations: Sequence[str], *, read_only: bool = False) -> apsw.Connection:
-    """Open a SQLite file in WAL mode, bringing its schema to the newest version.
+class DatabaseFile:
+    """A SQLite file in WAL mode, with a connection that writes and one beside it that reads.
 
-    ``migrations[n]`` leads from version n to n + 1 and runs in one transaction. Raises ``StoreVersion`` where
-    the file is newer than this code, ``StoreDamaged`` where it is no database of ours. A file that is refused
-    stays as it was.
+    Opened ``read_only`` it is one snapshot: a server may be writing, and from the first look on all looks agree.
     """
-    if read_only and not path.exists():
-        raise StoreUnavailable(f"{path} is not there. Start `oneself serve` on its folder once to make it.")
-    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    with plain_errors(path):
-        connection = apsw.Connection(str(path), flags=flags)
-        try:
-            connection.set_busy_timeout(_WAIT_MS)
-            _check_version(connection, path, len(migrations), read_only=read_only)
-            if not read_only:
-                connection.pragma("journal_mode", "wal")
-                for number in range(int(connection.pragma("user_version")), len(migrations)):
-                    with connection:
-                        connection.execute(migrations[number])
-                        connection.pragma("user_version", number + 1)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+
+    def __init__(self, path: Path, migrations: Sequence[str], *, read_only: bool = False) -> None:
+        """Open the file, bringing its schema to the newest version.
+
+        ``migrations[n]`` leads from version n to n + 1 and runs in one transaction. Raises ``StoreVersion`` where
+        the file is newer than this code, ``StoreDamaged`` where it is no database of ours. A file that is refused
+        stays as it was.
+        """
+        self.path = path
+        if read_only and not path.exists():
+            raise StoreUnavailable(f"{path} is not there. Start `oneself serve` on its folder once to make it.")
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        with plain_errors(path):
+            self._writer = self._reader = apsw.Connection(str(path), flags=flags)
+            try:
+                self._writer.set_busy_timeout(_WAIT_MS)
+                _check_version(self._writer, path, len(migrations), read_only=read_only)
+                if read_only:
+                    self._reader.execute("BEGIN")
+                else:
+                    _migrate(self._writer, migrations)
+                    self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+                    self._reader.set_busy_timeout(_WAIT_MS)
+                self._prepare(read_only)
+            except BaseException:
+                self.close()
+                raise
+
+    def _prepare(self, read_only: bool) -> None:
+        """Set the connections up and look at what they need to know."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+        self._writer.close()
+
+    def _fetch(self, sql: str, *bindings: object) -> list[Any]:
+        with plain_errors(self.path):
+            return self._reader.execute(sql, bindings).fetchall()
 
 
-def open_reader(path: Path) -> apsw.Connection:
-    """Open a second connection to an open file, for reading beside the one that writes."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    connection.set_busy_timeout(_WAIT_MS)
-    return connection
+def _migrate(connection: apsw.Connection, migrations: Sequence[str]) -> None:
+    connection.pragma("journal_mode", "wal")
+    for number in range(int(connection.pragma("user_version")), len(migrations)):
+        with connection:
+            connection.execute(migrations[number])
+            connection.pragma("user_version", number + 1)
 
 
 def _check_version(connection: apsw.Connection, path: Path, newest: int, *, read_only: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 import apsw
@@ -14,7 +13,7 @@ import msgspec
 from oneself.errors import StoreDamaged
 from oneself.journal import Entry, decode, encode
 from oneself.store.contract import PolicyVersion
-from oneself.store.embedded.files import damage, open_database, open_reader, plain_errors
+from oneself.store.embedded.files import DatabaseFile, damage, plain_errors
 
 __all__ = ["JournalFile"]
 
@@ -42,30 +41,22 @@ _SELECT = "SELECT position, checksum, CAST(body AS BLOB) FROM entry"
 _CHUNK = 1_000
 
 
-class JournalFile:
-    """The journal of one data folder. One thread appends while another commits, never both at once."""
+class JournalFile(DatabaseFile):
+    """The journal of one data folder. One thread appends while another commits, never both at once.
+
+    ``position`` is that of the last durable entry.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self._writer = self._reader = open_database(path, _MIGRATIONS, read_only=read_only)
-        try:
-            with plain_errors(path):
-                if read_only:
-                    self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
-                else:
-                    self._writer.pragma("synchronous", "full")
-                    # A checkpoint in the path of an answer would hold it up; ``checkpoint`` does it beside.
-                    self._writer.wal_autocheckpoint(0)
-                    self._reader = open_reader(path)
-                self.position = int(self._reader.execute("SELECT coalesce(max(position), 0) FROM entry").get)
-        except BaseException:
-            self.close()
-            raise
+        self.position = 0
+        super().__init__(path, _MIGRATIONS, read_only=read_only)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
-        self._writer.close()
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._writer.pragma("synchronous", "full")
+            # A checkpoint in the path of an answer would hold it up; ``checkpoint`` does it beside.
+            self._writer.wal_autocheckpoint(0)
+        self.position = int(self._fetch("SELECT coalesce(max(position), 0) FROM entry")[0][0])
 
     def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
         """Begin a transaction and put entries in it; ``sync`` ends it, ``undo`` takes it back."""
@@ -129,10 +120,6 @@ class JournalFile:
         """Keep a policy version, synced."""
         with plain_errors(self.path):
             self._writer.execute("INSERT INTO policy VALUES(?, ?, ?, ?, ?)", msgspec.structs.astuple(policy))
-
-    def _fetch(self, sql: str, *bindings: object) -> list[Any]:
-        with plain_errors(self.path):
-            return self._reader.execute(sql, bindings).fetchall()
 
     def _decoded(self, position: int, checksum: int, body: bytes) -> tuple[int, Entry]:
         if crc32(body) != checksum:

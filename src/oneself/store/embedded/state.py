@@ -15,7 +15,7 @@ import msgspec
 
 from oneself.identity import Profile
 from oneself.store.contract import History
-from oneself.store.embedded.files import open_database, open_reader, plain_errors
+from oneself.store.embedded.files import DatabaseFile, plain_errors
 from oneself.store.embedded.pending import Generation
 
 __all__ = ["StateFile"]
@@ -146,33 +146,22 @@ _WRITE = {
 }
 
 
-class StateFile:
+class StateFile(DatabaseFile):
     """The derived tables of one data folder: read by one thread, written by one other.
 
     ``progress`` is the position through which they had every entry when they were opened.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        self._writer = self._reader = open_database(path, _MIGRATIONS, read_only=read_only)
-        try:
-            with plain_errors(path):
-                if read_only:
-                    self._reader.execute("BEGIN")  # a server may be writing; from the first look on all looks agree
-                else:
-                    self._writer.pragma("synchronous", "normal")  # consistent after a crash; the journal has the rest
-                    self._writer.pragma("cache_size", -32_768)
-                    self._reader = open_reader(path)
-                self._reader.pragma("cache_size", -65_536)
-            self.progress = int(self._fetch("SELECT position FROM progress")[0][0])
-        except BaseException:
-            self.close()
-            raise
+        self.progress = 0
+        super().__init__(path, _MIGRATIONS, read_only=read_only)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
-        self._writer.close()
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._writer.pragma("synchronous", "normal")  # consistent after a crash; the journal has the rest
+            self._writer.pragma("cache_size", -32_768)
+        self._reader.pragma("cache_size", -65_536)
+        self.progress = int(self._fetch("SELECT position FROM progress")[0][0])
 
     def holders(self, keys: Sequence[bytes], limit: int) -> list[list[tuple[int, int]]]:
         """Return ``(position, mpid)`` of each key's holders, most recently linked first, at most ``limit``."""
@@ -232,10 +221,6 @@ class StateFile:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-
-    def _fetch(self, sql: str, *bindings: object) -> list[Any]:
-        with plain_errors(self.path):
-            return self._reader.execute(sql, bindings).fetchall()
 
     def _array(self, sql: str, wanted: object, *more: int) -> str:
         """Return the JSON array whose items a statement answers with, without brackets, in its only row."""
