@@ -6,24 +6,31 @@ from typing import cast
 
 import msgspec
 
-from oneself.identity.alias import accept_alias
+from oneself.identity.alias import accept_alias, process_alias, undo_alias
+from oneself.identity.batch import decide_batch
 from oneself.identity.model import Change, Decision, Identity, Refusal, Release, Request, Trace, View
 from oneself.identity.modify import modify, touched
 from oneself.identity.policy import Policy
 from oneself.identity.resolve import resolve
+from oneself.identity.upkeep import UPKEEP, decide_upkeep
 from oneself.identity.usable import Usable, count_values
 
 __all__ = ["Prepared", "decide", "prepare"]
 
 
-class Prepared(msgspec.Struct, frozen=True):
-    """A request with its values normalised, and the parts of the state that the decision on it must see."""
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A request with its values normalised, and the parts of the state that the decision on it must see.
+
+    ``aliases`` are positions of accepted aliases, ``stored`` MPIDs that may expire.
+    """
 
     policy: Policy
     request: Request
     usable: Usable
     identities: list[Identity]
     mpids: tuple[int, ...] = ()
+    aliases: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
 
 
 def prepare(policy: Policy, request: Request) -> Prepared:
@@ -34,6 +41,13 @@ def prepare(policy: Policy, request: Request) -> Prepared:
     if kind == "alias":
         assert request.alias is not None
         return Prepared(policy, request, Usable(), [], (request.alias.source, request.alias.destination))
+    if kind == "batch" and (request.mpid is not None or request.protection == "only_read"):
+        return Prepared(policy, request, Usable(), [], () if request.mpid is None else (request.mpid,))
+    if kind in ("alias_process", "alias_undo"):
+        return Prepared(policy, request, Usable(), [], aliases=(request.position,))
+    if kind in UPKEEP:
+        stored = request.upkeep.mpids if request.upkeep is not None else ()
+        return Prepared(policy, request, Usable(), [], stored=stored)
     usable = count_values(policy, request.identities)
     return Prepared(policy, request, usable, usable.all())
 
@@ -53,6 +67,14 @@ def decide(prepared: Prepared, view: View, now_ms: int, fresh_mpid: int) -> Deci
         return accept_alias(policy, request.alias, view, now_ms)
     if kind == "release":
         return _release(prepared, view)
+    if kind == "batch":
+        return decide_batch(policy, request, prepared.usable, view, fresh_mpid)
+    if kind == "alias_process":
+        return process_alias(request.position, view, now_ms)
+    if kind == "alias_undo":
+        return undo_alias(request.position, view)
+    if kind == "retention" or kind == "expiry" or kind == "forget" or kind == "discard":
+        return decide_upkeep(request, view)
     return resolve(policy, kind, prepared.usable, request.previous_mpid, view, fresh_mpid)
 
 

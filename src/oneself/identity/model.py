@@ -16,6 +16,9 @@ Identity = tuple[str, str]
 Kind = Literal["identify", "login", "logout", "search"]
 """What resolves identities to a profile."""
 
+Protection = Literal["create_and_update", "only_update", "only_read"]
+"""What an input may do to profiles (docs/profiles.md, "Input protection")."""
+
 HOLDERS_READ: Final = 100
 """Of the holders of one value, only this many most recently linked take part in a walk (docs/identity.md)."""
 
@@ -42,22 +45,50 @@ class AliasRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     device: str = ""
 
 
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+class Upkeep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the server asks of itself, in small steps (docs/retention.md); a request has what its kind needs.
+
+    ``retention``: the batches of ``workspaces`` after one position and ``through`` another lose their events;
+    there are ``batches`` of them with ``events``, whose ``names`` (workspace, name) stay known. ``expiry``: of
+    ``mpids``, those of which the workspace heard nothing since ``before_ms`` (unix ms). ``forget``: the ids of
+    requests ``through`` a position. ``discard``: what is left of the batches at ``positions``.
+    """
+
+    workspaces: tuple[str, ...] = ()
+    after: int = 0
+    through: int = 0
+    batches: int = 0
+    events: int = 0
+    names: tuple[tuple[str, str], ...] = ()
+    before_ms: int = 0
+    mpids: tuple[int, ...] = ()
+    positions: tuple[int, ...] = ()
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a caller asks of the core, with every value as it was sent.
 
     ``identities`` (type to value) and ``previous_mpid`` belong to the kinds that resolve, ``mpid`` and
-    ``changes`` to ``modify``, ``alias`` to ``alias``; ``release`` names guarded values in ``identities``.
+    ``changes`` to ``modify``, ``alias`` to ``alias``; ``release`` names guarded values in ``identities``. A
+    ``batch`` has an ``mpid`` or else ``identities``, and what its input may do. ``position`` is that of the
+    accepted alias that is processed or undone; ``upkeep`` is what the server asks of itself.
     """
 
-    kind: Literal["identify", "login", "logout", "search", "modify", "alias", "release"]
+    kind: Literal[
+        "identify", "login", "logout", "search", "modify", "alias", "release", "batch",
+        "alias_process", "alias_undo", "retention", "expiry", "forget", "discard",
+    ]  # fmt: skip
     identities: dict[str, str | None] = {}
     previous_mpid: int | None = None
     mpid: int | None = None
+    protection: Protection = "create_and_update"
     changes: tuple[IdentityChange, ...] = ()
     alias: AliasRequest | None = None
+    position: int = 0
+    upkeep: Upkeep | None = None
 
 
-class Profile(msgspec.Struct, frozen=True):
+class Profile(msgspec.Struct, frozen=True, gc=False):
     """One profile as decisions see it.
 
     ``held`` maps each type it holds to ``{value: position of its link}``, at most ``INLINE_VALUES`` a type;
@@ -74,16 +105,43 @@ class Profile(msgspec.Struct, frozen=True):
         return len(self.held.get(type_, ())) + self.more.get(type_, 0)
 
 
+AliasState = Literal["waiting", "applied", "dropped", "undone"]
+AliasWhy = Literal[
+    "", "source_overlaps", "source_was_destination", "destination_was_source",
+    "source_unknown", "destination_unknown",
+]  # fmt: skip
+
+
+class AliasRow(msgspec.Struct, frozen=True):
+    """An accepted alias and what became of it; ``position`` is that of its request and names it.
+
+    ``why`` says what an alias was dropped for; ``processed`` is the position of its latest outcome, 0 while it
+    waits. Times are unix ms, both ends of the window in it.
+    """
+
+    position: int
+    source: int
+    destination: int
+    start_ms: int
+    end_ms: int
+    due_ms: int
+    scope: str = ""
+    device: str = ""
+    outcome: AliasState = "waiting"
+    why: AliasWhy = ""
+    processed: int = 0
+
+
 # -- changes: what a decision does to the state; the journal keeps them, and the state is their fold ----------
 
 
-class Create(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="create"):
+class Create(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="create"):
     """A new, empty profile."""
 
     mpid: int
 
 
-class Link(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="link"):
+class Link(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="link"):
     """An identity becomes one of a profile's."""
 
     mpid: int
@@ -91,7 +149,7 @@ class Link(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag
     value: str
 
 
-class Unlink(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="unlink"):
+class Unlink(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="unlink"):
     """An identity leaves a profile and goes to its history; ``moved_to`` is its new holder, 0 where none."""
 
     mpid: int
@@ -101,7 +159,7 @@ class Unlink(msgspec.Struct, frozen=True, array_like=True, tag_field="change", t
     moved_to: int = 0
 
 
-class Guard(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="guard"):
+class Guard(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="guard"):
     """An identity value finds nobody from now on, until it is released by hand."""
 
     type: str
@@ -109,7 +167,7 @@ class Guard(msgspec.Struct, frozen=True, array_like=True, tag_field="change", ta
     why: Literal["max_known_profiles_per_value", "max_values_per_profile"]
 
 
-class Release(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="release"):
+class Release(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="release"):
     """A guarded value finds profiles again."""
 
     type: str
@@ -128,13 +186,65 @@ class Alias(msgspec.Struct, frozen=True, array_like=True, tag_field="change", ta
     device: str = ""
 
 
-Change = Create | Link | Unlink | Guard | Release | Alias
+class AliasOutcome(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="alias_outcome"):
+    """What becomes of the alias that was accepted at a position.
+
+    ``why`` is what it is dropped for, and ``other`` the position of the alias that stands against it, 0 where
+    none does.
+    """
+
+    position: int
+    source: int
+    destination: int
+    outcome: Literal["applied", "dropped", "undone"]
+    why: AliasWhy = ""
+    other: int = 0
+
+
+class Trim(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="trim"):
+    """The batches of some workspaces after one position and through another have lost their events for good.
+
+    ``batches`` and ``events`` count them; ``names`` are those of events and screens that stay known.
+    """
+
+    workspaces: tuple[str, ...]
+    after: int
+    through: int
+    batches: int = 0
+    events: int = 0
+    names: tuple[tuple[str, str], ...] = ()
+
+
+class Expire(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="expire"):
+    """What a workspace knows of a profile is forgotten.
+
+    ``last``: no other workspace knows of it, and what is known over all goes, too. Its MPID and identities stay.
+    """
+
+    mpid: int
+    workspace: str
+    last: bool
+
+
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="forget"):
+    """The ids of requests, batches and events through a position are no longer known: sent again, they are new."""
+
+    through: int
+
+
+class Discard(msgspec.Struct, frozen=True, array_like=True, tag_field="change", tag="discard"):
+    """What was left of batches is deleted, since no profile is made of them any more."""
+
+    positions: tuple[int, ...]
+
+
+Change = Create | Link | Unlink | Guard | Release | Alias | AliasOutcome | Trim | Expire | Forget | Discard
 
 
 # -- the trace: why a decision came out as it did ---------------------------------------------------------------
 
 
-class Seen(msgspec.Struct, frozen=True, array_like=True):
+class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One candidate of a step and why it was passed over; an empty ``passed`` means that it was taken.
 
     ``passed``: ``login`` (known, and none of its login identities is in the request), ``immutable`` (none of
@@ -146,7 +256,7 @@ class Seen(msgspec.Struct, frozen=True, array_like=True):
     passed: str = ""
 
 
-class Step(msgspec.Struct, frozen=True, array_like=True):
+class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One look-up of the walk, with every profile that holds the value, most recently linked first."""
 
     type: str
@@ -154,7 +264,7 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     seen: list[Seen]
 
 
-class Dropped(msgspec.Struct, frozen=True, array_like=True):
+class Dropped(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A value of the request that did not count: ``junk``, ``too_long``, ``empty`` or ``guarded``."""
 
     type: str
@@ -162,7 +272,7 @@ class Dropped(msgspec.Struct, frozen=True, array_like=True):
     why: Literal["junk", "too_long", "empty", "guarded"]
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True):
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An identity that was not linked; ``other`` is the profile that keeps it, 0 where none is meant.
 
     ``why``: ``unique`` (another profile holds the unique value), ``immutable`` (the profile keeps its value),
@@ -175,7 +285,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     other: int = 0
 
 
-class Note(msgspec.Struct, frozen=True, array_like=True):
+class Note(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A remark on one change of a modify request: ``added`` (the old value was not held), ``unchanged``,
     ``absent`` (nothing to remove), ``moved`` (taken from profile ``other``)."""
 
@@ -187,10 +297,13 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 Why = Literal[
     "matched", "new", "new_known_converted", "new_known_created", "logout_created", "guarded_created",
     "not_found", "modified", "alias_accepted", "released", "refused",
+    "mpid_given", "only_read", "user_unknown",
+    "alias_applied", "alias_dropped", "alias_undone",
+    "trimmed", "expired", "none_expired", "forgotten", "discarded",
 ]  # fmt: skip
 
 
-class Trace(msgspec.Struct, omit_defaults=True):
+class Trace(msgspec.Struct, omit_defaults=True, gc=False):
     """How a decision was made, step by step; ``tie`` says what decided among several candidates."""
 
     why: Why
@@ -210,7 +323,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
 
 
-class Decision(msgspec.Struct, omit_defaults=True):
+class Decision(msgspec.Struct, omit_defaults=True, gc=False):
     """The outcome of one request.
 
     ``mpid`` is the answer, None where there is none (not found, refused, would-be new on ``read_only``);
@@ -232,15 +345,20 @@ class View:
     recently linked first, the first ``HOLDERS_READ`` of them at least. ``profiles`` has every one of those
     holders and every MPID the request names, where it exists. ``further`` has, for profiles with more values
     than their record keeps, those of the request's identities that they hold: ``{(mpid, identity): position}``.
+    ``aliases`` has, by position, each alias that the request names, and of the applied ones that could stand
+    against it the latest at least; ``profiles`` has its source and destination. ``stored`` has, for each MPID
+    that may expire, when a batch for it last came to each workspace that knows it (unix ms).
     """
 
-    __slots__ = ("further", "guarded", "holders", "profiles")
+    __slots__ = ("aliases", "further", "guarded", "holders", "profiles", "stored")
 
     def __init__(self) -> None:
         self.holders: dict[Identity, list[tuple[int, int]]] = {}
         self.profiles: dict[int, Profile] = {}
         self.guarded: set[Identity] = set()
         self.further: dict[tuple[int, Identity], int] = {}
+        self.aliases: dict[int, AliasRow] = {}
+        self.stored: dict[int, dict[str, int]] = {}
 
     def holds(self, profile: Profile, type_: str, value: str) -> bool:
         """Tell whether a profile holds an identity of the request."""

@@ -16,7 +16,7 @@ Strategy = Literal["default", "profile_conversion", "profile_link", "profile_iso
 OnNewKnown = Literal["convert", "create"]
 OnLogout = Literal["create", "return_anonymous", "none"]
 
-_DURATION: Final = re.compile(r"(\d+)\s*(ms|s|m|h|d)?")
+_DURATION: Final = re.compile(r"(\d{1,15})\s*(ms|s|m|h|d)?")
 _UNIT_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, None: 1000}
 
 

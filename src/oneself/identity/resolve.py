@@ -102,7 +102,8 @@ def _walk(
         taken: list[tuple[int, int]] = []
         seen: list[Seen] = []
         among = {mpid for _, mpid in left} if left else None
-        for row in view.holders[identity][:HOLDERS_READ]:
+        rows = view.holders[identity]
+        for row in rows if len(rows) <= HOLDERS_READ else rows[:HOLDERS_READ]:
             mpid = row[1]
             verdict = verdicts.get(mpid)
             if verdict is None:
@@ -232,7 +233,7 @@ def _refusal(policy: Policy, answer: Profile, identity: Identity, view: View) ->
     if type_ in policy.unique:
         holders = view.holders[identity]
         return Refused(type_, value, "unique", holders[0][1]) if holders else None
-    if 0 < policy.max_values_per_profile <= answer.count(type_):
+    if type_ in answer.held and 0 < policy.max_values_per_profile <= answer.count(type_):
         return Refused(type_, value, "max_values_per_profile", answer.mpid)
     return None
 
@@ -243,12 +244,12 @@ def is_over_shared(policy: Policy, identity: Identity, mpid: int, view: View) ->
     Only the holders that a walk reads are counted, so a limit above ``HOLDERS_READ`` is never reached.
     """
     limit = policy.max_known_profiles_per_value
-    type_ = identity[0]
-    if not limit or type_ in policy.unique or type_ not in policy.rank:
+    holders = view.holders[identity]
+    if len(holders) < limit or not limit:  # nearly always
         return False
-    holders = view.holders[identity][:HOLDERS_READ]
-    if len(holders) < limit:
+    if identity[0] in policy.unique or identity[0] not in policy.rank:
         return False
     login, profiles = policy.login, view.profiles
-    others = sum(1 for _, other in holders if other != mpid and not login.isdisjoint(profiles[other].held))
+    counted = holders[:HOLDERS_READ]
+    others = sum(1 for _, other in counted if other != mpid and not login.isdisjoint(profiles[other].held))
     return others >= limit

@@ -18,7 +18,7 @@ NO_RANK: Final = len(IDENTITY_TYPES)
 """Stands after every place in a priority."""
 
 
-class Usable(msgspec.Struct):
+class Usable(msgspec.Struct, gc=False):
     """The identities of a request that count, and those that do not.
 
     ``walk`` are the look-ups in priority order, ``login`` and ``immutable`` those of them of such a type,
