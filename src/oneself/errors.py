@@ -4,6 +4,7 @@ OneselfError
 ├── ConfigError          fix the configuration; each problem names its key
 ├── Overloaded           try again after ``retry_after`` seconds; nothing was done
 ├── StoreUnavailable     try again later; nothing was done (disk full, database away)
+│   └── Conflict         another server changed what was read; read and decide again
 └── StoreError           somebody must act before the store can be used
     ├── StoreInUse       another server has this data folder
     ├── StoreDamaged     a file is damaged; the message says which, and how to go on
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 __all__ = [
     "ConfigError",
+    "Conflict",
     "OneselfError",
     "Overloaded",
     "StoreDamaged",
@@ -51,6 +53,17 @@ class StoreUnavailable(OneselfError):
     def __init__(self, message: str, retry_after: int = 5) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class Conflict(StoreUnavailable):
+    """What a group saw was changed by another server before it was durable; nothing was done.
+
+    ``what`` names what changed. Whoever decided the group reads and decides again.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"Others changed the same data again and again ({what}).", 1)
 
 
 class StoreError(OneselfError):

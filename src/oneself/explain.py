@@ -8,9 +8,13 @@ from typing import Final
 
 from oneself.identity import (
     Alias,
+    AliasOutcome,
     Change,
     Create,
     Decision,
+    Discard,
+    Expire,
+    Forget,
     Guard,
     IdentityChange,
     Link,
@@ -19,7 +23,9 @@ from oneself.identity import (
     Seen,
     Step,
     Trace,
+    Trim,
     Unlink,
+    Upkeep,
 )
 
 __all__ = ["explain"]
@@ -38,7 +44,34 @@ WHY: Final = {
     "alias_accepted": "the profiles may be linked",
     "released": "the guarded values find profiles again",
     "refused": "a rule refuses the request: nothing is changed",
+    "mpid_given": "the batch names this profile",
+    "only_read": "the input may only read: the batch is kept, and is nobody's",
+    "user_unknown": "the input may only update, and nobody was found: the batch is dropped",
+    "alias_applied": "the alias is due, and nothing stands against it",
+    "alias_dropped": "the alias is due, and a rule stands against it",
+    "alias_undone": "the alias is taken back, as if it had never been made",
+    "trimmed": "the batches are older than their workspaces keep events",
+    "expired": "nothing was heard of these profiles for longer than they are kept",
+    "none_expired": "something was heard of each of these profiles since",
+    "forgotten": "requests as old as these are not sent again",
+    "discarded": "the profiles that these batches made are gone",
 }
+
+ANSWERS: Final = {
+    "alias_accepted": "accepted",
+    "released": "accepted",
+    "only_read": "nobody",
+    "user_unknown": "nobody",
+    "alias_applied": "in effect",
+    "alias_dropped": "dropped",
+    "alias_undone": "undone",
+    "trimmed": "done",
+    "expired": "done",
+    "none_expired": "nothing to do",
+    "forgotten": "done",
+    "discarded": "done",
+}
+"""The answers that are no profile."""
 
 OUTCOMES: Final = {
     "none": "finds nobody",
@@ -93,6 +126,14 @@ GUARDED: Final = {
     "max_values_per_profile": "it found a profile that gathers too many values (max_values_per_profile)",
 }
 
+ALIAS_DROPPED: Final = {
+    "source_overlaps": "MPID {source} is shown elsewhere in an overlapping window (alias {other})",
+    "source_was_destination": "MPID {source} shows the events of another profile itself (alias {other})",
+    "destination_was_source": "MPID {destination} is shown in another profile itself (alias {other})",
+    "source_unknown": "there is no MPID {source}",
+    "destination_unknown": "there is no MPID {destination}",
+}
+
 
 def explain(request: Request, decision: Decision) -> list[str]:
     """Return a decision in words, one line a fact; lines that belong to the one before are indented.
@@ -132,9 +173,24 @@ def _asked(request: Request) -> str:
         return f"MPID {alias.source} to MPID {alias.destination}{_window(alias.start_ms, alias.end_ms)}"
     if request.kind == "modify":
         return f"MPID {request.mpid}: {', '.join(map(_asked_change, request.changes)) or 'nothing'}"
+    if request.position:
+        return f"the alias of decision {request.position}"
+    if request.upkeep is not None:
+        return _asked_upkeep(request.upkeep)
+    if request.kind == "batch" and request.mpid is not None:
+        return f"MPID {request.mpid}"
     given = [_identity(type_, value) for type_, value in request.identities.items() if value is not None]
     before = "" if request.previous_mpid is None else f"; before it was MPID {request.previous_mpid}"
     return (", ".join(given) or "no identity") + before
+
+
+def _asked_upkeep(asked: Upkeep) -> str:
+    names = ", ".join(asked.workspaces)
+    if asked.positions:
+        return f"{len(asked.positions)} batches"
+    if asked.before_ms:
+        return f"{len(asked.mpids)} profiles of {names}, unless something came since {_time(asked.before_ms)}"
+    return f"{names}, decisions {asked.after + 1} to {asked.through}" if names else f"decisions 1 to {asked.through}"
 
 
 def _asked_change(change: IdentityChange) -> str:
@@ -147,8 +203,8 @@ def _asked_change(change: IdentityChange) -> str:
 def _answer(decision: Decision) -> str:
     if decision.error is not None:
         return f"{decision.error.status} {decision.error.code}: {decision.error.message}"
-    if decision.trace.why in ("alias_accepted", "released"):
-        return "accepted"
+    if decision.trace.why in ANSWERS:
+        return ANSWERS[decision.trace.why]
     kind = "a known user" if decision.known else "an anonymous user"
     answer = (
         "a profile that is not made, since nothing is written" if decision.mpid is None else f"MPID {decision.mpid}"
@@ -192,9 +248,32 @@ def _change(change: Change) -> str:
         return f"{_identity(change.type, change.value)} is guarded from now on: {GUARDED[change.why]}"
     if isinstance(change, Release):
         return f"{_identity(change.type, change.value)} is released"
-    assert isinstance(change, Alias)
-    window = _window(change.start_ms, change.end_ms)
-    return f"MPID {change.destination} shows the events of MPID {change.source}{window}, as of {_time(change.due_ms)}"
+    if isinstance(change, Alias):
+        window, due = _window(change.start_ms, change.end_ms), _time(change.due_ms)
+        return f"MPID {change.destination} shows the events of MPID {change.source}{window}, as of {due}"
+    if isinstance(change, AliasOutcome):
+        return _alias_outcome(change)
+    return _grown_old(change)
+
+
+def _alias_outcome(change: AliasOutcome) -> str:
+    if change.outcome == "dropped":
+        values = {"source": change.source, "destination": change.destination, "other": change.other}
+        return f"alias {change.position} is dropped: {ALIAS_DROPPED[change.why].format(**values)}"
+    shows = "shows" if change.outcome == "applied" else "no longer shows"
+    return f"MPID {change.destination} {shows} the events of MPID {change.source} (alias {change.position})"
+
+
+def _grown_old(change: Trim | Expire | Forget | Discard) -> str:
+    if isinstance(change, Trim):
+        names = ", ".join(change.workspaces)
+        return f"{change.batches} batches of {names} through decision {change.through} lose {change.events} events"
+    if isinstance(change, Expire):
+        rest = ", and what is known over all workspaces" if change.last else ""
+        return f"what {change.workspace} knows of MPID {change.mpid} is forgotten{rest}"
+    if isinstance(change, Forget):
+        return f"the ids of requests through decision {change.through} are forgotten"
+    return f"what is left of {len(change.positions)} batches is deleted"
 
 
 def _identity(type_: str, value: str) -> str:

@@ -1,5 +1,6 @@
 """The profile core: profile + batch → profile. Pure: no store, HTTP, clock or randomness."""
 
+from oneself.identity.model import Protection
 from oneself.profiles.api import FIELDS, FieldsError, Membership, read_fields, render
 from oneself.profiles.device import info_identities
 from oneself.profiles.events import EVENT_TYPES
@@ -17,7 +18,6 @@ from oneself.profiles.model import (
     Ignored,
     Parts,
     Person,
-    Protection,
     PushChange,
     Quarantined,
     Range,
@@ -32,6 +32,7 @@ from oneself.profiles.model import (
 )
 from oneself.profiles.priority import deciding, values_of
 from oneself.profiles.reading import read_batch
+from oneself.profiles.remainder import remainder
 from oneself.profiles.sources import DEFAULT_ORDER, is_platform, rank_of
 from oneself.profiles.update import info_of, update
 
@@ -73,6 +74,7 @@ __all__ = [
     "rank_of",
     "read_batch",
     "read_fields",
+    "remainder",
     "render",
     "update",
     "values_of",

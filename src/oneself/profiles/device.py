@@ -59,6 +59,8 @@ class DeviceReading:
 def read_device(sent: dict[str, Any], at_ms: int, received_ms: int, ignored: list[Ignored]) -> DeviceReading:
     """Return what device information says; ``at_ms`` is the batch's time."""
     reading = DeviceReading()
+    if not sent:
+        return reading
     fields = reading.fields
     for key, value in sent.items():
         if value is None:
@@ -124,6 +126,8 @@ def device_name(stamp: str, identities: Mapping[str, str], workspace: str) -> st
     """
     if _counts(stamp):
         return normalise(STAMP, stamp)
+    if not identities:
+        return ""
     for type_ in _LASTING:
         value = identities.get(type_, "")
         if _counts(value):
@@ -133,7 +137,7 @@ def device_name(stamp: str, identities: Mapping[str, str], workspace: str) -> st
 
 
 def _counts(value: str) -> bool:
-    return not why_dropped(value, value, DEFAULT_JUNK)
+    return value != "" and not why_dropped(value, value, DEFAULT_JUNK)
 
 
 def info_identities(fields: Mapping[str, Scalar | None]) -> dict[str, str]:

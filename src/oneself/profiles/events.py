@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final, NamedTuple
 
 from oneself.profiles.limits import HISTORICAL_AGE_MS, MAX_ATTRIBUTES, MAX_EVENT_ATTRIBUTES, MAX_NAME, MAX_VALUE
@@ -55,6 +56,9 @@ _EFFECTIVE: Final = frozenset({
 })  # fmt: skip
 """Types of which one event can change a profile."""
 
+_PROMOTION_NUMBERS: Final = {"1": "view", "2": "click"}
+"""The web SDK writes the action of a promotion as a number."""
+
 
 class Bad(ValueError):
     """An event that cannot be used; the message says why."""
@@ -65,7 +69,7 @@ class EventReader:
 
     __slots__ = (
         "attribution", "changes", "events", "ignored", "installed", "names", "opted_out", "platform", "push",
-        "quarantined", "received_ms", "referrer",
+        "quarantined", "received_ms", "referrer", "times",
     )  # fmt: skip
 
     def __init__(self, *, platform: bool, received_ms: int, referrer: str, ignored: list[Ignored]) -> None:
@@ -74,6 +78,7 @@ class EventReader:
         self.referrer = referrer
         self.ignored = ignored
         self.events: list[Event] = []
+        self.times: list[int] = []
         self.quarantined: list[Quarantined] = []
         self.changes: list[AttributeChange] = []
         self.push: list[PushChange] = []
@@ -82,17 +87,20 @@ class EventReader:
         self.attribution: Attribution | None = None
         self.installed: Text | None = None
 
-    def read(self, events: list[Any]) -> None:
-        """Take in a batch's events, in their order."""
+    def read(self, events: list[Any], without: Container[int] = ()) -> None:
+        """Take in a batch's events, in their order; of those at the places ``without`` only the times count."""
         for index, sent in enumerate(events):
+            left_out = index in without
             try:
                 event = self._event(index, sent)
-                if event.type in _EFFECTIVE:
+                if event.type in _EFFECTIVE and not left_out:
                     self._take_effect(index, event)
             except Bad as bad:
                 self.quarantined.append(Quarantined(index, str(bad), sent))
             else:
-                self.events.append(event)
+                self.times.append(event.at_ms)
+                if not left_out:
+                    self.events.append(event)
 
     def _event(self, index: int, sent: Any) -> Event:
         if type(sent) is not dict:
@@ -219,7 +227,8 @@ def _commerce_name(data: dict[str, Any]) -> str:
         return text(action.get("action")) or ""
     promotion = data.get("promotion_action")
     if type(promotion) is dict:
-        return "promotion_" + (text(promotion.get("action")) or "view")
+        said = text(promotion.get("action")) or "view"
+        return "promotion_" + _PROMOTION_NUMBERS.get(said, said)
     if type(data.get("product_impressions")) is list:
         return "impression"
     raise Bad("data needs product_action, promotion_action or product_impressions")

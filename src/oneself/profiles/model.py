@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from oneself.identity import Protection
+
 Scalar = str | int | float | bool
 AttributeValue = str | tuple[str, ...] | None
 """A user attribute as a profile has it: a string, a list of strings, or None (a tag)."""
-
-Protection = Literal["create_and_update", "only_update", "only_read"]
 
 
 class Source(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ document that is no batch at all is refused.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, Literal
@@ -48,12 +49,19 @@ _KNOWN: Final = frozenset({
 
 
 def read_batch(
-    document: Any, source: Source, received_ms: int, *, ip: str = "", historical: bool = False
+    document: Any,
+    source: Source,
+    received_ms: int,
+    *,
+    ip: str = "",
+    historical: bool = False,
+    without: Container[int] = (),
 ) -> tuple[Batch, tuple[Quarantined, ...]]:
     """Return a batch and the events of it that cannot be used; raise ``BatchError`` where there is no batch.
 
     ``document`` is decoded JSON with exact integers, and stays as it is; the batch shares parts of it. ``ip`` is
     the address that the request came from, which counts for platforms. A ``historical`` batch has further rules.
+    Events at the places ``without`` are left out; the batch is as old as it is with them.
     """
     if type(document) is not dict:
         raise BatchError("", "a batch must be an object")
@@ -70,10 +78,9 @@ def read_batch(
         referrer=short(application_info.get("install_referrer")),
         ignored=ignored,
     )
-    reader.read(sent_events)
-    if reader.events:
-        times = [event.at_ms for event in reader.events]
-        at_ms, first_ms = max(times), min(times)
+    reader.read(sent_events, without)
+    if reader.times:
+        at_ms, first_ms = max(reader.times), min(reader.times)
     else:
         at_ms = first_ms = time_of(document.get("timestamp_unixtime_ms"), received_ms) or received_ms
     device = read_device(_object(document, "device_info"), at_ms, received_ms, ignored)
@@ -230,6 +237,8 @@ def _deleted(sent: list[Any], attributes: dict[str, AttributeValue], ignored: li
 
 
 def _attribution(sent: dict[str, Any], at_ms: int) -> Attribution | None:
+    if not sent:
+        return None
     publisher, campaign = short(sent.get("publisher")), short(sent.get("campaign"))
     if not publisher and not campaign:
         return None
