@@ -8,37 +8,27 @@ group sees them, and collects their rows; ``commit`` makes the whole group durab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from oneself.identity import Alias, Create, Guard, Identity, Link, Profile, Release, Unlink, View, apply
-from oneself.journal import Entry
-from oneself.store.keys import holder_key, request_key
+from oneself.identity import AliasRow
+from oneself.journal import BatchRecord, Entry, encode
+from oneself.profiles import Device, Parts, Person, WorkspaceProfile
+from oneself.store.reading import Activity, History, QuarantinedBatch, Reading, Touched, Trimming, Wanted
 
-__all__ = ["Effects", "History", "PolicyVersion", "Reading", "Store", "StoredProfile", "Wanted"]
+__all__ = [
+    "Activity",
+    "Idle",
+    "KnownUser",
+    "PolicyVersion",
+    "QuarantinedBatch",
+    "Store",
+    "StoredProfile",
+]
 
-
-class Wanted:
-    """What a group must see of one space."""
-
-    __slots__ = ("identities", "mpids")
-
-    def __init__(self, identities: Iterable[Identity] = (), mpids: Iterable[int] = ()) -> None:
-        self.identities: set[Identity] = set(identities)
-        self.mpids: set[int] = set(mpids)
-
-
-class History(msgspec.Struct, frozen=True):
-    """An identity that a profile held: linked and ended at journal positions; ``moved_to`` 0 where nobody got it."""
-
-    mpid: int
-    ended: int
-    type: str
-    value: str
-    linked: int
-    why: str
-    moved_to: int
+_BODIES = 1_000
 
 
 class PolicyVersion(msgspec.Struct, frozen=True):
@@ -51,139 +41,36 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     settings: str
 
 
-class StoredProfile(msgspec.Struct, frozen=True):
+class HeldProfile(msgspec.Struct, frozen=True):
     """One profile with all it holds: ``identities`` is ``(type, value, position linked)``, oldest link first."""
 
     mpid: int
     space: str
     created: int
     identities: list[tuple[str, str, int]]
+
+
+class StoredProfile(HeldProfile, frozen=True):
+    """One profile with all it holds and held, and the positions of the decisions that concern it, oldest first."""
+
     history: list[History]
     decisions: list[int]
 
 
-class Effects:
-    """The rows that a group of decisions changes; every engine writes these and nothing else.
+class KnownUser(msgspec.Struct, frozen=True):
+    """What one workspace knows of a profile: its identities, and its rows, None where no batch was seen."""
 
-    They say how the group ends: what came and went within it is in neither ``linked`` nor ``unlinked``, and of
-    a further or guarded value only the last word counts.
-    """
-
-    __slots__ = (
-        "aliases",
-        "concerned",
-        "entries",
-        "further",
-        "guarded",
-        "history",
-        "inputs",
-        "linked",
-        "profiles",
-        "requests",
-        "unlinked",
-    )
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[int, Entry]] = []
-        self.requests: dict[bytes, int] = {}
-        self.profiles: dict[int, tuple[str, Profile]] = {}
-        self.linked: dict[tuple[bytes, int, int], None] = {}  # (key, position, mpid), in the order of positions
-        self.unlinked: list[tuple[bytes, int, int]] = []
-        self.further: dict[tuple[int, str, str], int | None] = {}  # mpid, type, value: position, None where gone
-        self.history: list[History] = []
-        # key: (space, type, value, why, position), None where released
-        self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}
-        self.aliases: list[tuple[int, str, Alias]] = []  # position, space, alias
-        self.concerned: list[tuple[int, int]] = []  # mpid, position
-        self.inputs: set[str] = set()
+    profile: HeldProfile
+    person: Person | None
+    workspace: WorkspaceProfile | None
 
 
-class Reading:
-    """What a group sees, and what it has decided so far.
+class Idle(NamedTuple):
+    """A profile of a space that a workspace has heard nothing of for long."""
 
-    ``answered`` maps the keys of requests that were answered before to their positions. ``position`` is that of
-    the next decision. ``keys`` are those holder keys (by space, type and value) that ``read`` had to make.
-    """
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        self.views: dict[str, View] = {}
-        self.answered: dict[bytes, int] = {}
-        self.keys: dict[tuple[str, str, str], bytes] = {}
-        self.effects = Effects()
-
-    def keep(self, entry: Entry, key: bytes | None = None) -> int:
-        """Make a decision's changes in the view, collect their rows, and return its journal position.
-
-        ``key`` is that of the entry's request, where it is at hand.
-        """
-        position, effects = self.position, self.effects
-        self.position = position + 1
-        effects.entries.append((position, entry))
-        effects.inputs.add(entry.input)
-        if entry.request_id:
-            key = key or request_key(entry.input, entry.request_id)
-            self.answered[key] = effects.requests[key] = position
-        changes = entry.decision.changes
-        refused = entry.decision.trace.refused
-        if not changes and not refused:
-            return position
-        view, space = self.views[entry.space], entry.space
-        touched: set[int] = set()
-        created = 0
-        for change in changes:
-            if isinstance(change, Link):
-                touched.add(change.mpid)
-                key = self.keys.get((space, change.type, change.value))
-                key = key or holder_key(space, change.type, change.value)
-                effects.linked[key, position, change.mpid] = None
-                apply(view, change, position)
-                if (change.mpid, (change.type, change.value)) in view.further:
-                    effects.further[change.mpid, change.type, change.value] = position
-            elif isinstance(change, Unlink):
-                touched.add(change.mpid)
-                self._unlink(view, space, change, position)
-            elif isinstance(change, Create):
-                created = change.mpid
-                touched.add(created)
-                apply(view, change, position)
-            else:
-                apply(view, change, position)
-                self._rare(space, change, position)
-        for mpid in touched:
-            effects.profiles[mpid] = (space, view.profiles[mpid])
-        if refused and entry.decision.mpid is not None:
-            touched.add(entry.decision.mpid)
-        touched.discard(created)
-        effects.concerned += [(mpid, position) for mpid in touched]
-        return position
-
-    def _unlink(self, view: View, space: str, change: Unlink, position: int) -> None:
-        """Collect the rows of an identity that leaves a profile, before it does."""
-        effects, mpid, identity = self.effects, change.mpid, (change.type, change.value)
-        linked = view.profiles[mpid].held[change.type].get(change.value)
-        if linked is None:
-            linked = view.further[(mpid, identity)]
-            effects.further[(mpid, *identity)] = None
-        row = holder_key(space, *identity), linked, mpid
-        if row in effects.linked:
-            del effects.linked[row]
-        else:
-            effects.unlinked.append(row)
-        if linked != position:  # what comes and goes within one decision was never held
-            effects.history.append(History(mpid, position, *identity, linked, change.why, change.moved_to))
-        apply(view, change, position)
-
-    def _rare(self, space: str, change: Guard | Release | Alias, position: int) -> None:
-        if isinstance(change, Alias):
-            self.effects.aliases.append((position, space, change))
-            self.effects.concerned += [(change.source, position), (change.destination, position)]
-            return
-        key = holder_key(space, change.type, change.value)
-        if isinstance(change, Guard):
-            self.effects.guarded[key] = (space, change.type, change.value, change.why, position)
-        else:
-            self.effects.guarded[key] = None
+    mpid: int
+    workspace: str
+    space: str
 
 
 class Store(ABC):
@@ -212,12 +99,23 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def read_parts(self, reading: Reading, wanted: Iterable[Touched]) -> None:
+        """Put the rows that batches touch into a reading: those that exist and are not in it yet.
+
+        A device of a workspace whose row has expired in this very reading does not exist.
+        """
+
+    @abstractmethod
     def begin(self, reading: Reading) -> Awaitable[None]:
         """Begin to make what a reading collected durable as one; it is, when the awaitable ends.
 
-        Later readings see it at once. One commit is under way at a time, and a reading that was made before the
-        end of another's may be committed only if that one succeeded. Raises ``StoreUnavailable``, now or when it
-        is awaited, with nothing done; what was read since then is void. A reading without entries is a no-op.
+        Later readings see it at once, or wait for its end. One commit is under way at a time, and a reading that was
+        made before the end of another's may be committed only if that one succeeded. Raises ``StoreUnavailable``,
+        now or when it is awaited, with nothing done; what was read since then is void. A reading without entries is
+        a no-op.
+
+        Where other servers commit, too, their entries may come first: the reading's then stand ``moved`` positions
+        later. Where theirs changed what the reading saw, ``Conflict`` is raised: read and decide again.
         """
 
     async def commit(self, reading: Reading) -> None:
@@ -228,13 +126,36 @@ class Store(ABC):
     async def existing(self, mpids: Sequence[int]) -> set[int]:
         """Return those of some MPIDs that were ever given to a profile, in any space."""
 
+    async def given(self, mpids: Sequence[int]) -> set[int]:
+        """Return those of some MPIDs, drawn for new profiles, that exist; none where the commit itself looks."""
+        return await self.existing(mpids)
+
     @abstractmethod
     async def entry(self, position: int) -> Entry | None:
         """Return the journal entry at a position; None where there is none."""
 
+    async def entries_at(self, positions: Collection[int]) -> dict[int, Entry]:
+        """Return the journal entries at some positions, those of a commit under way too, as far as there are any."""
+        found = {position: await self.entry(position) for position in positions}
+        return {position: entry for position, entry in found.items() if entry is not None}
+
     @abstractmethod
     def entries(self, after: int = 0) -> AsyncIterator[tuple[int, Entry]]:
         """Yield ``(position, entry)`` in the journal's order, from the first position after ``after`` on."""
+
+    async def bodies(self, after: int = 0) -> AsyncIterator[list[tuple[int, bytes]]]:
+        """Yield chunks of ``(position, JSON of the entry)`` in the journal's order.
+
+        None is decoded, for those who need little of each. Raises ``StoreDamaged`` where one is damaged.
+        """
+        chunk: list[tuple[int, bytes]] = []
+        async for position, entry in self.entries(after):
+            chunk.append((position, encode(entry)))
+            if len(chunk) == _BODIES:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
 
     @abstractmethod
     async def find_request(self, request_id: str) -> list[int]:
@@ -255,6 +176,127 @@ class Store(ABC):
     @abstractmethod
     async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
         """Make new settings a scope's policy from the next position on, durably, and return the version."""
+
+    @abstractmethod
+    async def mpids(self, spaces: Collection[str], *, after: int | None = None, limit: int = 1_000) -> list[int]:
+        """Return the MPIDs of profiles in some spaces, in their order, from the first after ``after`` on."""
+
+    @abstractmethod
+    async def user(self, mpid: int, workspace: str) -> KnownUser | None:
+        """Return what a workspace knows of a profile; None where there is no such profile in any space."""
+
+    @abstractmethod
+    async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
+        """Return, for each of some places, the rows of the profile there, as far as they exist and are durable."""
+
+    @abstractmethod
+    async def devices(
+        self, mpid: int, workspace: str, *, after: str = "", limit: int = 100
+    ) -> list[tuple[str, Device]]:
+        """Return devices of a profile in a workspace, by name, from the first after ``after`` on."""
+
+    @abstractmethod
+    async def activity(
+        self,
+        mpid: int,
+        workspace: str,
+        *,
+        before: tuple[int, int] | None = None,
+        limit: int = 100,
+        window: tuple[int, int] | None = None,
+        device: str = "",
+    ) -> list[Activity]:
+        """Return batches of a profile in a workspace, latest first, before a ``(at_ms, position)``.
+
+        A ``window`` (unix ms, both ends in it) takes those whose first to last event reach into it; where the
+        last is beyond the end, ``at_ms`` is the end. A ``device`` takes those of one device.
+        """
+
+    @abstractmethod
+    async def batches(self, positions: Sequence[int]) -> dict[int, BatchRecord]:
+        """Return what the batches at some positions brought; those that are not kept are left out."""
+
+    @abstractmethod
+    async def quarantined(self, workspace: str, *, before: int = 0, limit: int = 100) -> list[QuarantinedBatch]:
+        """Return what was set aside in a workspace, latest first, before a position (0: all)."""
+
+    @abstractmethod
+    async def event_names(self, workspace: str) -> set[str]:
+        """Return the names of events and screens that a workspace has seen, also in a commit that is under way.
+
+        The set is not to be changed.
+        """
+
+    @abstractmethod
+    async def setting(self, name: str) -> str | None:
+        """Return a value that the server keeps for itself, None where there is none."""
+
+    @abstractmethod
+    async def set_setting(self, name: str, value: str) -> None:
+        """Keep a value for the server itself, durably."""
+
+    # -- aliases (docs/alias.md) -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def alias(self, position: int) -> tuple[str, AliasRow] | None:
+        """Return the space and the row of the alias that was accepted at a position; None where none was."""
+
+    @abstractmethod
+    async def aliases(self, mpid: int, *, before: int = 0, limit: int = 100) -> list[AliasRow]:
+        """Return aliases from or to a profile, in every state, latest request first, before a position (0: all)."""
+
+    @abstractmethod
+    async def due_aliases(
+        self, now_ms: int, limit: int = 100, *, spaces: Collection[str] | None = None
+    ) -> list[tuple[str, AliasRow]]:
+        """Return ``(space, alias)`` of those that wait and are due, longest due first; of some spaces or of all."""
+
+    @abstractmethod
+    async def sources(
+        self, mpid: int, *, after: tuple[int, int] | None = None, limit: int = 100, oldest: bool = False
+    ) -> list[AliasRow]:
+        """Return the aliases in effect whose destination is a profile, by ``(end_ms, position)`` of their windows.
+
+        Those that end last come first, with ``oldest`` those that end first; ``after`` one of them.
+        """
+
+    # -- data that grows old (docs/retention.md) ---------------------------------------------------------------
+
+    @abstractmethod
+    async def position_at(self, at_ms: int) -> int:
+        """Return the position of the last entry that was decided by a time (unix ms); 0 where there is none."""
+
+    @abstractmethod
+    async def swept(self, what: str) -> int:
+        """Return through which position ``REQUESTS`` or the ``events_of`` a workspace are swept; 0 at first."""
+
+    @abstractmethod
+    async def trimming(self, workspaces: Collection[str], after: int, through: int, limit: int) -> Trimming:
+        """Make ready to take their events from those of the next ``limit`` batches that some workspaces have.
+
+        Looks after one position and ``through`` another, at what is durable; changes nothing.
+        """
+
+    @abstractmethod
+    async def idle(
+        self, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int
+    ) -> tuple[list[Idle], tuple[int, str] | None]:
+        """Look at the next ``limit`` rows of ``(mpid, workspace)``; return the idle ones, and where to go on.
+
+        Idle are those for which no batch came since their workspace's ``before_ms`` (unix ms), as far as the tables
+        know: newer data may not have come to them yet. The second value is None at the end.
+        """
+
+    @abstractmethod
+    async def discardable(self, after: int, limit: int) -> list[int]:
+        """Return positions of batches without events of which no profile is made any more, in their order."""
+
+    @abstractmethod
+    async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:
+        """Delete the rows of forgotten requests among the next ``limit`` keys after one; return the last of them.
+
+        They count as gone already. Returns None at the end.
+        """
 
     @property
     @abstractmethod

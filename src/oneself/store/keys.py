@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-__all__ = ["holder_key", "request_key"]
+__all__ = ["batch_key", "event_key", "holder_key", "request_key"]
 
 
 def holder_key(space: str, type_: str, value: str) -> bytes:
@@ -18,3 +18,13 @@ def holder_key(space: str, type_: str, value: str) -> bytes:
 def request_key(input_: str, request_id: str) -> bytes:
     """Return the 16-byte key under which an input's request is answered once."""
     return blake2b(f"{input_}\0{request_id}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def batch_key(input_: str, source_request_id: str) -> bytes:
+    """Return the 16-byte key under which an input's batch is taken in once."""
+    return request_key(input_, f"batch\0{source_request_id}")
+
+
+def event_key(input_: str, source_message_id: str) -> bytes:
+    """Return the 16-byte key under which an input's event is taken in once."""
+    return request_key(input_, f"event\0{source_message_id}")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 
@@ -98,8 +98,11 @@ def damage(path: Path, reason: str) -> str:
 class DatabaseFile:
     """A SQLite file in WAL mode, with a connection that writes and one beside it that reads.
 
-    Opened ``read_only`` it is one snapshot: a server may be writing, and from the first look on all looks agree.
+    ``MARK`` is a table that a file of its kind has in every version. Opened ``read_only`` it is one snapshot: a
+    server may be writing, and from the first look on all looks agree.
     """
+
+    MARK: ClassVar[str]
 
     def __init__(self, path: Path, migrations: Sequence[str], *, read_only: bool = False) -> None:
         """Open the file, bringing its schema to the newest version.
@@ -116,7 +119,7 @@ class DatabaseFile:
             self._writer = self._reader = apsw.Connection(str(path), flags=flags)
             try:
                 self._writer.set_busy_timeout(_WAIT_MS)
-                _check_version(self._writer, path, len(migrations), read_only=read_only)
+                _check_version(self._writer, path, self.MARK, len(migrations), read_only=read_only)
                 if read_only:
                     self._reader.execute("BEGIN")
                 else:
@@ -149,8 +152,10 @@ def _migrate(connection: apsw.Connection, migrations: Sequence[str]) -> None:
             connection.pragma("user_version", number + 1)
 
 
-def _check_version(connection: apsw.Connection, path: Path, newest: int, *, read_only: bool) -> None:
+def _check_version(connection: apsw.Connection, path: Path, mark: str, newest: int, *, read_only: bool) -> None:
     version = int(connection.pragma("user_version"))
+    if version and not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = ?", (mark,)).get:
+        raise StoreDamaged(damage(path, f"it has no table named {mark}"))
     if version > newest:
         raise StoreVersion(
             f"{path} was written by a newer version of Oneself (schema {version}, this one knows {newest}). "

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 from zlib import crc32
 
 import apsw
 import msgspec
 
 from oneself.errors import StoreDamaged
-from oneself.journal import Entry, decode, encode
+from oneself.journal import BatchRecord, Entry, decode, decode_batch, encode, encode_batch
 from oneself.store.contract import PolicyVersion
 from oneself.store.embedded.files import DatabaseFile, damage, plain_errors
+from oneself.store.reading import Trimmed
 
 __all__ = ["JournalFile"]
+
+T = TypeVar("T")
 
 _MIGRATIONS = (
     """
@@ -33,12 +37,39 @@ _MIGRATIONS = (
         PRIMARY KEY (scope, version)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE batch(                    -- what the batches brought, as long as it is kept
+        position INTEGER PRIMARY KEY,
+        checksum INTEGER NOT NULL,         -- CRC-32 of the body
+        body     TEXT NOT NULL             -- JSON: oneself.journal.BatchRecord
+    ) STRICT;
+    CREATE TABLE setting(                  -- what the server keeps for itself
+        name  TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 # As bytes: a damaged body may be no text.
 _SELECT = "SELECT position, checksum, CAST(body AS BLOB) FROM entry"
+_BATCHES = "SELECT position, checksum, CAST(body AS BLOB) FROM batch"
+
+_OWNERS = """
+    SELECT position, body ->> '$.decision.mpid', body ->> '$.input' FROM entry
+    WHERE position IN (SELECT value FROM json_each(?)) AND body ->> '$.decision.mpid' IS NOT NULL
+"""
+_OWNED = """
+    SELECT b.position, e.body ->> '$.decision.mpid', e.body ->> '$.input', b.body ->> '$.batch.at_ms',
+        b.body ->> '$.trimmed'
+    FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position WHERE b.position > ? AND b.position <= ?
+"""
 
 _CHUNK = 1_000
+_BODIES = 200
+"""So many undecoded entries are read at a time: what is read at once should be used before it leaves the caches."""
+
+_NONE: Mapping[int, BatchRecord] = {}
+_NO_REWRITES: Mapping[int, bytes | None] = {}
 
 
 class JournalFile(DatabaseFile):
@@ -46,6 +77,8 @@ class JournalFile(DatabaseFile):
 
     ``position`` is that of the last durable entry.
     """
+
+    MARK = "entry"
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.position = 0
@@ -58,16 +91,30 @@ class JournalFile(DatabaseFile):
             self._writer.wal_autocheckpoint(0)
         self.position = int(self._fetch("SELECT coalesce(max(position), 0) FROM entry")[0][0])
 
-    def append(self, entries: Sequence[tuple[int, Entry]]) -> None:
-        """Begin a transaction and put entries in it; ``sync`` ends it, ``undo`` takes it back."""
-        rows = []
-        for position, entry in entries:
-            body = encode(entry)
-            rows.append((position, crc32(body), body.decode()))
+    def append(
+        self,
+        entries: Sequence[tuple[int, Entry]],
+        batches: Mapping[int, BatchRecord] = _NONE,
+        rewrites: Mapping[int, bytes | None] = _NO_REWRITES,
+    ) -> None:
+        """Begin a transaction and put entries in it; ``sync`` ends it, ``undo`` takes it back.
+
+        ``rewrites`` are new records of earlier batches, encoded; None deletes one.
+        """
+        rows = [_row(position, encode(entry)) for position, entry in entries]
+        records = [_row(position, encode_batch(record)) for position, record in batches.items()]
+        shorter = [(crc32(body), body.decode(), at) for at, body in rewrites.items() if body is not None]
+        gone = [(position,) for position, body in rewrites.items() if body is None]
         with plain_errors(self.path):
             self.undo()
             self._writer.execute("BEGIN IMMEDIATE")
             self._writer.executemany("INSERT INTO entry VALUES(?, ?, ?)", rows)
+            if records:
+                self._writer.executemany("INSERT INTO batch VALUES(?, ?, ?)", records)
+            if shorter:
+                self._writer.executemany("UPDATE batch SET checksum = ?, body = ? WHERE position = ?", shorter)
+            if gone:
+                self._writer.executemany("DELETE FROM batch WHERE position = ?", gone)
 
     def sync(self) -> None:
         """Commit what was appended; when this returns it is on disk."""
@@ -109,6 +156,63 @@ class JournalFile(DatabaseFile):
             yield [self._decoded(*row) for row in rows]
             after = rows[-1][0]
 
+    def bodies(self, after: int) -> Iterator[list[tuple[int, bytes]]]:
+        """Yield the entries after a position in chunks, checked and not decoded."""
+        while True:
+            rows = self._fetch(f"{_SELECT} WHERE position > ? ORDER BY position LIMIT ?", after, _BODIES)
+            if not rows:
+                return
+            for position, checksum, body in rows:
+                if crc32(body) != checksum:
+                    self._checked(f"entry {position}", checksum, body, decode)
+            yield [(position, body) for position, _, body in rows]
+            after = rows[-1][0]
+
+    def batches(self, positions: Iterable[int]) -> dict[int, BatchRecord]:
+        """Return what the batches at some positions brought, as far as it is kept."""
+        array = msgspec.json.encode(list(positions)).decode()
+        rows = self._fetch(f"{_BATCHES} WHERE position IN (SELECT value FROM json_each(?))", array)
+        return dict(self._batch(*row) for row in rows)
+
+    def batches_between(self, first: int, last: int) -> dict[int, BatchRecord]:
+        """Return what the batches from one position through another brought, as far as it is kept."""
+        rows = self._fetch(f"{_BATCHES} WHERE position BETWEEN ? AND ?", first, last)
+        return dict(self._batch(*row) for row in rows)
+
+    def position_at(self, at_ms: int) -> int:
+        """Return the position of the last entry that was decided by a time; times go up with the positions."""
+        first, last = 0, self.position
+        while first < last:
+            middle = (first + last + 1) // 2
+            rows = self._fetch("SELECT body ->> '$.at_ms' FROM entry WHERE position = ?", middle)
+            if rows and rows[0][0] > at_ms:
+                last = middle - 1
+            else:
+                first = middle
+        return first
+
+    def owners(self, positions: Iterable[int]) -> list[Trimmed]:
+        """Return whose timeline some batches stood on, of those that stood on one; their times are not known."""
+        array = msgspec.json.encode(list(positions)).decode()
+        rows = self._fetch(_OWNERS, array)
+        return [Trimmed(mpid, input_.partition("/")[0], None, at) for at, mpid, input_ in rows]
+
+    def trimmed_between(self, after: int, through: int, workspaces: Collection[str]) -> list[Trimmed]:
+        """Return those batches of some workspaces between two positions that have lost their events."""
+        rows = self._fetch(_OWNED, after, through)
+        found = [(Trimmed(mpid, input_.partition("/")[0], at_ms, at), gone) for at, mpid, input_, at_ms, gone in rows]
+        return [row for row, gone in found if gone and row.mpid is not None and row.workspace in workspaces]
+
+    def setting(self, name: str) -> str | None:
+        """Return a value that the server keeps for itself."""
+        rows = self._fetch("SELECT value FROM setting WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    def set_setting(self, name: str, value: str) -> None:
+        """Keep a value for the server itself, synced."""
+        with plain_errors(self.path):
+            self._writer.execute("INSERT OR REPLACE INTO setting VALUES(?, ?)", (name, value))
+
     def policies(self) -> list[PolicyVersion]:
         """Return every policy version, oldest first."""
         rows = self._fetch(
@@ -122,12 +226,22 @@ class JournalFile(DatabaseFile):
             self._writer.execute("INSERT INTO policy VALUES(?, ?, ?, ?, ?)", msgspec.structs.astuple(policy))
 
     def _decoded(self, position: int, checksum: int, body: bytes) -> tuple[int, Entry]:
+        return position, self._checked(f"entry {position}", checksum, body, decode)
+
+    def _batch(self, position: int, checksum: int, body: bytes) -> tuple[int, BatchRecord]:
+        return position, self._checked(f"batch {position}", checksum, body, decode_batch)
+
+    def _checked(self, what: str, checksum: int, body: bytes, decoded: Callable[[bytes], T]) -> T:
         if crc32(body) != checksum:
-            raise StoreDamaged(damage(self.path, f"entry {position} does not match its checksum"))
+            raise StoreDamaged(damage(self.path, f"{what} does not match its checksum"))
         try:
-            return position, decode(body)
+            return decoded(body)
         except msgspec.DecodeError as error:
-            raise StoreDamaged(damage(self.path, f"entry {position}: {error}")) from error
+            raise StoreDamaged(damage(self.path, f"{what}: {error}")) from error
+
+
+def _row(position: int, body: bytes) -> tuple[int, int, str]:
+    return position, crc32(body), body.decode()
 
 
 def _checkpoint(connection: apsw.Connection) -> None:

@@ -7,12 +7,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from oneself.identity import Alias, Identity, Profile
-from oneself.store.contract import Effects, History
+from oneself.identity import AliasRow, Identity, Profile
+from oneself.profiles import Device, Person, WorkspaceProfile
+from oneself.store.reading import Activity, Effects, History, QuarantinedBatch, Trimmed
 
-__all__ = ["Generation"]
+__all__ = ["Generation", "UserRows"]
 
-_NONE: tuple[()] = ()
+
+class UserRows:
+    """The newest rows of what is known of one profile.
+
+    ``expired`` are workspaces whose older rows, in the tables and elsewhere, count no more, and ``gone`` says the
+    same of the person.
+    """
+
+    __slots__ = ("activity", "devices", "expired", "gone", "person", "workspaces")
+
+    def __init__(self) -> None:
+        self.person: Person | None = None
+        self.gone = False
+        self.expired: set[str] = set()
+        self.workspaces: dict[str, WorkspaceProfile] = {}
+        self.devices: dict[tuple[str, str], Device] = {}  # workspace, device
+        self.activity: list[Activity] = []
 
 
 class Generation:
@@ -29,8 +46,18 @@ class Generation:
         self.history: defaultdict[int, list[History]] = defaultdict(list)
         self.concerned: defaultdict[int, list[int]] = defaultdict(list)
         self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}  # None: released
-        self.aliases: list[tuple[int, str, Alias]] = []
+        self.aliases: dict[int, tuple[str, AliasRow]] = {}
+        self.aliases_of: defaultdict[int, set[int]] = defaultdict(set)  # of a source or destination
         self.inputs: set[str] = set()
+        self.users: defaultdict[int, UserRows] = defaultdict(UserRows)
+        self.quarantined: list[QuarantinedBatch] = []
+        self.event_names: set[tuple[str, str]] = set()
+        self.trimmed: list[Trimmed] = []
+        self.remainders: list[tuple[int, int]] = []
+        self.expired: dict[tuple[int, str], int] = {}
+        self.gone: dict[int, int] = {}
+        self.discarded: list[int] = []
+        self.swept: dict[str, int] = {}
 
     def take(self, effects: Effects, position: int) -> None:
         """Add the rows of a group that is durable through a position."""
@@ -50,7 +77,47 @@ class Generation:
             self.history[row.mpid].append(row)
         for mpid, at in effects.concerned:
             self.concerned[mpid].append(at)
-        self.aliases += effects.aliases
+        for named, (space, alias) in effects.aliases.items():
+            self.aliases[named] = space, alias
+            self.aliases_of[alias.source].add(named)
+            self.aliases_of[alias.destination].add(named)
+        if effects.swept or effects.expired or effects.remainders or effects.discarded:
+            self._take_upkeep(effects)
+        if effects.people or effects.activity:
+            self._take_users(effects)
+        self.quarantined += effects.quarantined
+        self.event_names |= effects.event_names
+
+    def _take_users(self, effects: Effects) -> None:
+        users = self.users
+        self.rows += 2 * len(effects.people) + len(effects.devices) + len(effects.activity)
+        for mpid, person in effects.people.items():
+            users[mpid].person = person
+        for (mpid, workspace), known in effects.workspaces.items():
+            users[mpid].workspaces[workspace] = known
+        for (mpid, workspace, device), seen in effects.devices.items():
+            users[mpid].devices[workspace, device] = seen
+        for row in effects.activity:
+            users[row.mpid].activity.append(row)
+
+    def _take_upkeep(self, effects: Effects) -> None:
+        """Add what grew old; what expired makes room for the rows that came after it."""
+        self.rows += len(effects.trimmed) + len(effects.remainders) + len(effects.expired) + len(effects.discarded)
+        self.trimmed += effects.trimmed
+        self.remainders += effects.remainders
+        self.discarded += effects.discarded
+        self.swept |= effects.swept
+        self.expired |= effects.expired
+        self.gone |= effects.gone
+        for mpid, workspace in effects.expired:
+            user = self.users[mpid]
+            user.expired.add(workspace)
+            user.workspaces.pop(workspace, None)
+            for name in [name for name in user.devices if name[0] == workspace]:
+                del user.devices[name]
+        for mpid in effects.gone:
+            self.users[mpid].gone = True
+            self.users[mpid].person = None
 
     def _unlink(self, key: bytes, row: tuple[int, int]) -> None:
         """Take away a row that is new here, or remember that one of an earlier generation or the tables is gone."""

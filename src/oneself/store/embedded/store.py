@@ -11,14 +11,15 @@ from pathlib import Path
 import structlog
 
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
-from oneself.identity import HOLDERS_READ, Alias, Create, Identity, Profile, View
 from oneself.journal import Entry
-from oneself.store.contract import PolicyVersion, Reading, Store, StoredProfile, Wanted
+from oneself.store.contract import PolicyVersion
 from oneself.store.embedded.files import FolderLock, damage
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.pending import Generation
+from oneself.store.embedded.recovery import Recovery
 from oneself.store.embedded.state import StateFile
-from oneself.store.keys import holder_key, request_key
+from oneself.store.embedded.sweeps import Sweeps
+from oneself.store.reading import Reading, Wanted
 
 __all__ = ["EmbeddedStore"]
 
@@ -36,7 +37,7 @@ RETRY_SECONDS = 5.0
 _FULL_ROWS = 10 * FLUSH_ROWS
 
 
-class EmbeddedStore(Store):
+class EmbeddedStore(Recovery, Sweeps):
     """One data folder, for one server at a time; ``read_only`` looks into a folder, even one being served.
 
     ``read`` runs on the calling thread; of a commit only the wait for the disk runs on another.
@@ -53,8 +54,11 @@ class EmbeddedStore(Store):
         self._staged: Generation | None = None
         self._staged_entries: dict[int, Entry] = {}
         self._guarded: dict[bytes, tuple[str, str, str, str, int]] = {}
+        self._event_names: dict[str, set[str]] = {}
+        self._swept: dict[str, int] = {}
         self._syncer: ThreadPoolExecutor
         self._flusher: ThreadPoolExecutor
+        self._sweeper: ThreadPoolExecutor
         self._opened: ExitStack | None = None
         self._follower: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -78,6 +82,9 @@ class EmbeddedStore(Store):
                     "state.db, state.db-wal and state.db-shm out of the folder and start again to rebuild it."
                 )
             self._guarded = self._state.guarded()
+            self._event_names = {}
+            self._add_event_names(self._state.event_names())
+            self._swept = self._state.swept()
             self._active, self._frozen = Generation(progress), None
             self._written = progress
             self.failure = None
@@ -85,6 +92,8 @@ class EmbeddedStore(Store):
             opened.callback(self._syncer.shutdown)
             self._flusher = ThreadPoolExecutor(1, "oneself-flush")
             opened.callback(self._flusher.shutdown)
+            self._sweeper = ThreadPoolExecutor(1, "oneself-sweep")
+            opened.callback(self._sweeper.shutdown)
             await self._recover(progress)
             self._opened = opened.pop_all()
         if not self._read_only:
@@ -125,23 +134,7 @@ class EmbeddedStore(Store):
 
     async def _recover(self, progress: int) -> None:
         """Fold the journal's tail into memory, flushing on the way where there is much of it."""
-        for chunk in self._journal.entries(progress):
-            wanted: dict[str, Wanted] = {}
-            for _, entry in chunk:
-                space = wanted.setdefault(entry.space, Wanted())
-                for change in entry.decision.changes:
-                    if isinstance(change, Alias):
-                        space.mpids |= {change.source, change.destination}
-                        continue
-                    if not isinstance(change, Create):
-                        space.identities.add((change.type, change.value))
-                    mpid = getattr(change, "mpid", None)
-                    if mpid is not None:
-                        space.mpids.add(mpid)
-            reading = self._read(wanted, (), margin=len(chunk))
-            for position, entry in chunk:
-                reading.position = position
-                reading.keep(entry)
+        async for reading in self._refold(progress):
             self._take(reading)
             if not self._read_only and self._active.rows >= FLUSH_ROWS:
                 await self.flush()
@@ -168,7 +161,7 @@ class EmbeddedStore(Store):
             raise self.failure
         assert self._staged is None, "one commit at a time"
         try:
-            self._journal.append(entries)
+            self._journal.append(entries, reading.effects.batches, reading.effects.rewrites)
             synced = asyncio.get_running_loop().run_in_executor(self._syncer, self._sync)
         except BaseException:
             self._journal.undo()
@@ -192,11 +185,6 @@ class EmbeddedStore(Store):
             self._staged, self._staged_entries = None, {}
         if self._active.rows >= FLUSH_ROWS:
             self._due.set()
-
-    def imagine(self, reading: Reading) -> None:
-        """Let later readings of a read-only store see what a reading collected, which goes nowhere else."""
-        assert self._read_only
-        self._take(reading)
 
     async def _wait_for_tables(self) -> None:
         """Hold a group up while too many rows wait in memory; the queue before it then refuses more."""
@@ -222,11 +210,18 @@ class EmbeddedStore(Store):
         last = effects.entries[-1][0]
         self._journal.position = max(self._journal.position, last)
         self._active.take(effects, last)
+        if effects.event_names:
+            self._add_event_names(effects.event_names)
+        self._swept |= effects.swept
         for key, guard in effects.guarded.items():
             if guard is None:
                 self._guarded.pop(key, None)
             else:
                 self._guarded[key] = guard
+
+    def _add_event_names(self, names: Iterable[tuple[str, str]]) -> None:
+        for workspace, name in names:
+            self._event_names.setdefault(workspace, set()).add(name)
 
     def _generations(self) -> list[Generation]:
         """Return what the tables may lack, oldest first, but for what is not on disk yet."""
@@ -238,114 +233,6 @@ class EmbeddedStore(Store):
         if self._staged is not None:
             generations.append(self._staged)
         return generations
-
-    def _is_guarded(self, key: bytes) -> bool:
-        if self._staged is not None and key in self._staged.guarded:
-            return self._staged.guarded[key] is not None
-        return key in self._guarded
-
-    def _read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes], margin: int) -> Reading:
-        reading = Reading((self._staged.position if self._staged else self._journal.position) + 1)
-        for space, want in wanted.items():
-            view = reading.views[space] = View()
-            if want.identities:
-                self._read_holders(reading, space, want.identities, HOLDERS_READ + margin)
-            mpids = want.mpids | {mpid for rows in view.holders.values() for _, mpid in rows}
-            if mpids:
-                self._read_profiles(space, view, mpids)
-            crowded = {mpid: profile for mpid, profile in view.profiles.items() if profile.more}
-            if crowded:
-                self._read_further(view, crowded, HOLDERS_READ + margin)
-        if requests:
-            self._read_requests(reading, requests, self._seen())
-        return reading
-
-    def _read_holders(self, reading: Reading, space: str, identities: Iterable[Identity], count: int) -> None:
-        view = reading.views[space]
-        identities = list(identities)
-        keys = [holder_key(space, type_, value) for type_, value in identities]
-        for (type_, value), key in zip(identities, keys, strict=True):
-            reading.keys[space, type_, value] = key
-        gone: dict[bytes, set[tuple[int, int]]] = {}
-        generations = self._seen()
-        for rows in generations:
-            if rows.unlinked:
-                for key in rows.unlinked.keys() & keys:
-                    gone[key] = gone.get(key, set()) | rows.unlinked[key]
-        limit = count + max(map(len, gone.values()), default=0)
-        for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
-            for rows in generations:
-                linked = rows.linked.get(key)
-                if linked:  # its rows may stand in the tables already, just written
-                    newest = linked[: -limit - 1 : -1]
-                    oldest = newest[-1][0]
-                    holders = newest + [row for row in holders if row[0] < oldest]
-            if key in gone:
-                left = gone[key]
-                holders = [row for row in holders if row not in left]
-            view.holders[identity] = holders[:count]
-            if self._is_guarded(key):
-                view.guarded.add(identity)
-
-    def _read_profiles(self, space: str, view: View, mpids: set[int]) -> None:
-        missing = []
-        newest_first = [rows.profiles for rows in reversed(self._seen())]
-        for mpid in mpids:
-            for profiles in newest_first:
-                found = profiles.get(mpid)
-                if found is not None:
-                    if found[0] == space:
-                        view.profiles[mpid] = found[1]
-                    break
-            else:
-                missing.append(mpid)
-        if missing:
-            for its_space, profile in self._state.profiles(missing):
-                if its_space == space:
-                    view.profiles[profile.mpid] = profile
-
-    def _read_further(self, view: View, crowded: dict[int, Profile], count: int) -> None:
-        """Tell which of the wanted identities those profiles hold that hold more than their row has room for.
-
-        Whoever holds an identity is among its holders; only where ``count`` of them were read, and so perhaps
-        not all, the rows of their own are asked for.
-        """
-        missing = []
-        for identity, rows in view.holders.items():
-            type_, value = identity
-            for at, mpid in rows:
-                profile = crowded.get(mpid)
-                if profile is not None and type_ in profile.more and value not in profile.held[type_]:
-                    view.further[mpid, identity] = at
-            if len(rows) < count:
-                continue
-            read = {mpid for _, mpid in rows}
-            for mpid, profile in crowded.items():
-                if mpid not in read and type_ in profile.more and value not in profile.held[type_]:
-                    missing.append((mpid, type_, value))
-        for mpid, type_, value, at in self._state.further(missing) if missing else ():
-            view.further[mpid, (type_, value)] = at
-        for generation in self._seen() if missing else ():
-            for mpid, type_, value in missing:
-                last = generation.further.get(mpid, {}).get((type_, value), 0)
-                if last is None:
-                    view.further.pop((mpid, (type_, value)), None)
-                elif last:
-                    view.further[mpid, (type_, value)] = last
-
-    def _read_requests(self, reading: Reading, keys: Sequence[bytes], generations: list[Generation]) -> None:
-        missing = []
-        for key in keys:
-            for rows in generations:
-                at = rows.requests.get(key)
-                if at is not None:
-                    reading.answered[key] = at
-                    break
-            else:
-                missing.append(key)
-        if missing:
-            for index, at in self._state.requests(missing):
-                reading.answered[missing[index]] = at
 
     # -- the tables follow -------------------------------------------------------------------------------------
 
@@ -409,47 +296,10 @@ class EmbeddedStore(Store):
             for row in chunk:
                 yield row
 
-    async def find_request(self, request_id: str) -> list[int]:
-        """Return the positions of the decisions on a request id."""
-        inputs = set(self._state.inputs()).union(*(rows.inputs for rows in self._generations()))
-        reading = Reading(0)
-        keys = [request_key(name, request_id) for name in sorted(inputs)]
-        self._read_requests(reading, keys, self._generations())
-        return sorted(reading.answered.values())
-
-    async def profile(self, mpid: int) -> StoredProfile | None:
-        """Return a profile with all it holds and held, and the decisions that concern it."""
-        found: tuple[str, Profile] | None = None
-        for rows in self._generations():
-            found = rows.profiles.get(mpid, found)
-        if found is None:
-            stored = self._state.profiles([mpid])
-            if not stored:
-                return None
-            found = stored[0]
-        space, profile = found
-        further = {(type_, value): at for type_, value, at in self._state.further_of(mpid)} if profile.more else {}
-        history = {(row.ended, row.type, row.value): row for row in self._state.history_of(mpid)}
-        decisions = {profile.created, *self._state.decisions_of(mpid)}
-        for rows in self._generations():
-            for identity, last in rows.further.get(mpid, {}).items():
-                if last is None:
-                    further.pop(identity, None)
-                else:
-                    further[identity] = last
-            history |= {(row.ended, row.type, row.value): row for row in rows.history.get(mpid, ())}
-            decisions.update(rows.concerned.get(mpid, ()))
-        held = [(type_, value, at) for type_, values in profile.held.items() for value, at in values.items()]
-        held += [(type_, value, at) for (type_, value), at in further.items()]
-        held.sort(key=lambda row: row[2])
-        return StoredProfile(
-            mpid, space, profile.created, held, [history[key] for key in sorted(history)], sorted(decisions)
-        )
-
-    async def guarded(self, space: str) -> list[tuple[str, str, str, int]]:
-        """Return the guarded values of a space, oldest first."""
-        rows = [row[1:] for row in self._guarded.values() if row[0] == space]
-        return sorted(rows, key=lambda row: row[3])
+    async def bodies(self, after: int = 0) -> AsyncIterator[list[tuple[int, bytes]]]:
+        """Yield the journal in its order, not decoded."""
+        for chunk in self._journal.bodies(after):
+            yield chunk
 
     async def policies(self) -> list[PolicyVersion]:
         """Return every policy version, oldest first."""

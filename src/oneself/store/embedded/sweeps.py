@@ -1,0 +1,114 @@
+"""Looking through a data folder for what has grown old, beside the path of answers (docs/retention.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from zlib import crc32
+
+import apsw
+import msgspec
+
+from oneself.errors import StoreDamaged
+from oneself.journal import BatchRecord, decode_batch
+from oneself.store.contract import Idle
+from oneself.store.embedded.base import Files
+from oneself.store.embedded.files import damage, plain_errors
+from oneself.store.reading import REQUESTS, Trimming
+from oneself.store.trimming import TrimmingStep
+
+__all__ = ["Sweeps"]
+
+T = TypeVar("T")
+
+_WAIT_MS = 5_000
+
+_BATCHES = """
+    SELECT b.position, b.checksum, CAST(b.body AS BLOB), e.body ->> '$.decision.mpid', e.body ->> '$.input'
+    FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position
+    WHERE b.position > ? AND b.position <= ? ORDER BY b.position LIMIT ?
+"""
+_KNOWN = """
+    SELECT w.mpid, w.workspace, p.space, w.body ->> '$.stored_ms'
+    FROM workspace_profile AS w LEFT JOIN profile AS p ON p.mpid = w.mpid
+    WHERE (w.mpid, w.workspace) > (?, ?) ORDER BY w.mpid, w.workspace LIMIT ?
+"""
+
+
+class Sweeps(Files):
+    """The part of the embedded store that finds old data.
+
+    It looks through files on a thread and with connections of its own, so that no answer waits for it.
+    """
+
+    async def position_at(self, at_ms: int) -> int:
+        """Return the position of the last entry that was decided by a time."""
+        return self._journal.position_at(at_ms)
+
+    async def swept(self, what: str) -> int:
+        """Return through which position something is swept."""
+        return self._swept.get(what, 0)
+
+    async def trimming(self, workspaces: Collection[str], after: int, through: int, limit: int) -> Trimming:
+        """Make ready to take their events from the next batches of some workspaces."""
+        through = min(through, self._journal.position)
+        return await self._aside(_trimming, self._journal.path, frozenset(workspaces), after, through, limit)
+
+    async def idle(
+        self, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int
+    ) -> tuple[list[Idle], tuple[int, str] | None]:
+        """Look at the next rows of profiles in workspaces; return the idle ones, and where to go on."""
+        return await self._aside(_idle, self._state.path, before_ms, after, limit)
+
+    async def discardable(self, after: int, limit: int) -> list[int]:
+        """Return positions of batches without events of which no profile is made any more."""
+        return self._state.discardable(after, limit)
+
+    async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:
+        """Delete the rows of forgotten requests among the next keys."""
+        through = self._swept.get(REQUESTS, 0)
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._flusher, self._state.drop_forgotten, after, through, limit)
+
+    async def _aside(self, look: Callable[..., T], path: Path, *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._sweeper, look, path, *arguments)
+
+
+def _fetch(path: Path, sql: str, *bindings: object) -> list[Any]:
+    with plain_errors(path), closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        connection.set_busy_timeout(_WAIT_MS)
+        return connection.execute(sql, bindings).fetchall()
+
+
+def _trimming(path: Path, workspaces: frozenset[str], after: int, through: int, limit: int) -> Trimming:
+    rows = _fetch(path, _BATCHES, after, through, limit)
+    step = TrimmingStep()
+    for position, checksum, body, mpid, input_ in rows:
+        workspace = input_.partition("/")[0]
+        if workspace in workspaces:
+            step.take(position, _record(path, position, checksum, body), mpid, workspace)
+    return step.end(rows[-1][0] if len(rows) == limit else max(after, through))
+
+
+def _record(path: Path, position: int, checksum: int, body: bytes) -> BatchRecord:
+    if crc32(body) != checksum:
+        raise StoreDamaged(damage(path, f"batch {position} does not match its checksum"))
+    try:
+        return decode_batch(body)
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(damage(path, f"batch {position}: {error}")) from error
+
+
+def _idle(
+    path: Path, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int
+) -> tuple[list[Idle], tuple[int, str] | None]:
+    rows = _fetch(path, _KNOWN, *(after or (-(1 << 63), "")), limit)
+    idle = [
+        Idle(mpid, workspace, space)
+        for mpid, workspace, space, stored_ms in rows
+        if space is not None and stored_ms < before_ms.get(workspace, stored_ms)
+    ]
+    return idle, (rows[-1][0], rows[-1][1]) if len(rows) == limit else None

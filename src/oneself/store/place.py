@@ -1,0 +1,40 @@
+"""Where data lives: in a folder, or in a database (docs/storage.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from oneself.store.contract import Store
+from oneself.store.embedded import EmbeddedStore
+
+__all__ = ["Place", "database_name"]
+
+
+def database_name(url: str) -> str:
+    """Return what may be told of a database's URL: ``HOST:PORT/NAME``, without credentials."""
+    return url.partition("://")[2].partition("?")[0].rpartition("@")[2] or "of the environment"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A database, by its URL, or else a folder; as text it shows no credentials."""
+
+    folder: Path
+    database: str | None = None
+
+    def store(self, *, read_only: bool = False) -> Store:
+        """Return the store there, not yet open; ``read_only`` it is a snapshot, and servers may be writing."""
+        if self.database is None:
+            return EmbeddedStore(self.folder, read_only=read_only)
+        from oneself.store.postgres import PostgresStore
+
+        return PostgresStore(self.database, read_only=read_only)
+
+    def __str__(self) -> str:
+        if self.database is None:
+            return str(self.folder)
+        return f"the database {database_name(self.database)}"
+
+    def __repr__(self) -> str:
+        return f"Place({self})"

@@ -1,0 +1,227 @@
+"""Connections to a database: a few for the path of answers, and others, so that neither waits for the other.
+
+Nothing of an answer depends on a session: a transaction says all that it needs, and any pooler may stand between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from oneself.errors import StoreUnavailable
+from oneself.store.postgres.errors import Address, is_lost, is_passing, plain_errors
+
+__all__ = ["ONE_MOMENT", "Connection", "Database", "Record", "Snapshot", "pause"]
+
+T = TypeVar("T")
+Connection = Any
+"""A connection of the driver, which has no types."""
+Record = Any
+
+ONE_MOMENT: Final = "ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+"""The mode of a transaction whose statements all see the same moment."""
+
+PATH_CONNECTIONS: Final = 4
+"""For the path of answers: one group commits, and some read."""
+
+OTHER_CONNECTIONS: Final = 8
+"""For everything else."""
+
+ACQUIRE_SECONDS: Final = 2.0
+"""So long a look-up waits for a connection."""
+
+CONNECT_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 30.0
+
+RETRY_SECONDS: Final = 1.5
+"""So long what failed for a passing reason is tried again before somebody is told."""
+
+# Statements are for many keys at once and their plans do not depend on how many, so planning them anew for each call,
+# and compiling those plans, is wasted. An engine that has no such settings does without.
+_TUNING: Final = ("SET jit = off", "SET plan_cache_mode = force_generic_plan")
+
+
+class Database:
+    """A database that is open between ``open`` and ``close``."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._path: Any = None
+        self._others: Any = None
+
+    async def open(self) -> None:
+        """Connect; raise ``StoreUnavailable`` or ``StoreError`` where that cannot be."""
+        with plain_errors(self.address):
+            self._path = await self._pool(1, PATH_CONNECTIONS)
+            self._others = await self._pool(0, OTHER_CONNECTIONS)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        pools, self._path, self._others = (self._path, self._others), None, None
+        for pool in pools:
+            if pool is not None:
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        await pool.close()
+                except (TimeoutError, OSError, asyncpg.InterfaceError):
+                    pool.terminate()
+
+    async def _pool(self, least: int, most: int) -> Any:
+        return await asyncpg.create_pool(
+            self.address.url,
+            min_size=least,
+            max_size=most,
+            init=_tune,
+            reset=_leave,
+            timeout=CONNECT_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            max_cached_statement_lifetime=0,
+            max_cacheable_statement_size=0,
+        )
+
+    # -- statements --------------------------------------------------------------------------------------------
+
+    async def fetch(self, sql: str, *arguments: object, in_path: bool = False) -> list[Record]:
+        """Return the rows of a look-up, which is tried again where the connection is lost."""
+        return await self.retried(lambda: self._fetch(sql, arguments, in_path))
+
+    async def execute(self, sql: str, *arguments: object) -> None:
+        """Run a statement that may be run twice."""
+        await self.retried(lambda: self._fetch(sql, arguments, False))
+
+    async def _fetch(self, sql: str, arguments: tuple[object, ...], in_path: bool) -> list[Record]:
+        async with self.connection(in_path=in_path) as connection:
+            rows: list[Record] = await connection.fetch(sql, *arguments)
+            return rows
+
+    @asynccontextmanager
+    async def connection(self, *, in_path: bool = False) -> AsyncIterator[Connection]:
+        """Lend a connection; one whose use ended with an error is closed, whatever state it is in."""
+        pool = self._path if in_path else self._others
+        if pool is None:
+            raise StoreUnavailable("The store is not open.", 1)
+        try:
+            connection = await pool.acquire(timeout=CONNECT_SECONDS if in_path else ACQUIRE_SECONDS)
+        except TimeoutError:
+            busy = pool.get_size() >= pool.get_max_size() and not pool.get_idle_size()
+            what = "all connections to it are busy" if busy else "it does not answer in time"
+            raise StoreUnavailable(f"The database {self.address.name} cannot serve now: {what}.", 1) from None
+        try:
+            yield connection
+        except BaseException as error:
+            await _abandon(connection, error)
+            raise
+        finally:
+            await pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self, mode: str, *, in_path: bool = False) -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction of a mode, as ``ISOLATION LEVEL READ COMMITTED``; commit at the end."""
+        async with self.connection(in_path=in_path) as connection:
+            await connection.execute(f"BEGIN {mode}")
+            yield connection
+            await connection.execute("COMMIT")
+
+    async def retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do some work that may be done twice, again while it fails for a passing reason; raise errors of ours."""
+        end = time.monotonic() + RETRY_SECONDS
+        tries = 0
+        while True:
+            with plain_errors(self.address):
+                try:
+                    return await work()
+                except Exception as error:
+                    if not is_passing(error) or time.monotonic() > end:
+                        raise
+                    if is_lost(error):
+                        await self.refresh()
+            tries += 1
+            await pause(tries)
+
+    async def refresh(self) -> None:
+        """Let connections be replaced at their next use: after one was lost the others are not to be trusted."""
+        for pool in (self._path, self._others):
+            if pool is not None:
+                await pool.expire_connections()
+
+
+class Snapshot(Database):
+    """A database as it was at one moment: one connection, in one transaction that only reads.
+
+    Look-ups wait for one another. Where the connection is lost, so is the moment: every look-up then fails.
+    """
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self._lock = asyncio.Lock()
+        self._connection: Connection = None
+
+    async def open(self) -> None:
+        """Connect; the moment is that of the first look-up."""
+        with plain_errors(self.address):
+            self._connection = await asyncpg.connect(
+                self.address.url, timeout=CONNECT_SECONDS, max_cacheable_statement_size=0
+            )
+            await _tune(self._connection)
+            await self._connection.execute(f"BEGIN {ONE_MOMENT}")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    @asynccontextmanager
+    async def connection(self, *, in_path: bool = False) -> AsyncIterator[Connection]:  # noqa: ARG002
+        """Lend the connection."""
+        async with self._lock:
+            if self._connection is None:
+                raise StoreUnavailable("The store is not open.", 1)
+            yield self._connection
+
+    @asynccontextmanager
+    async def transaction(self, mode: str, *, in_path: bool = False) -> AsyncIterator[Connection]:
+        """Lend the connection, which is in a transaction of the mode ``ONE_MOMENT``."""
+        assert mode == ONE_MOMENT, "a store that is read only commits nothing"
+        async with self.connection(in_path=in_path) as connection:
+            yield connection
+
+    async def retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do some work; there is no second moment to try it again in."""
+        with plain_errors(self.address):
+            return await work()
+
+
+async def pause(tries: int) -> None:
+    """Wait a random time that grows with the tries, so that those who are in each other's way part."""
+    await asyncio.sleep(random.uniform(0.5, 1.5) * min(0.2, 0.002 * 2**tries))
+
+
+async def _tune(connection: Connection) -> None:
+    for statement in _TUNING:
+        try:
+            await connection.execute(statement)
+        except asyncpg.PostgresError as error:
+            if error.sqlstate not in ("42704", "0A000", "22023"):
+                raise
+
+
+async def _abandon(connection: Connection, error: BaseException) -> None:
+    """End what a connection is at; where that is not sure to be quick, end the connection."""
+    if isinstance(error, Exception) and not is_lost(error) and not connection.is_closed():
+        if not connection.is_in_transaction():
+            return
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await connection.execute("ROLLBACK", timeout=CONNECT_SECONDS)
+            return
+    connection.terminate()
+
+
+async def _leave(connection: Connection) -> None:
+    """Leave a connection as it is: transactions end with their block, and there is no other state."""

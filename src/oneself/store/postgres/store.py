@@ -1,0 +1,191 @@
+"""The store in a PostgreSQL database, for any number of servers at once (docs/storage.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from oneself.errors import OneselfError, StoreUnavailable, StoreVersion
+from oneself.store.contract import PolicyVersion
+from oneself.store.postgres.aliases import Aliases
+from oneself.store.postgres.commit import Committer
+from oneself.store.postgres.database import Database, Snapshot
+from oneself.store.postgres.errors import Address
+from oneself.store.postgres.lookups import POLICIES, Lookups, policy_of
+from oneself.store.postgres.migrate import check_version, migrate, outdated
+from oneself.store.postgres.rows import text
+from oneself.store.postgres.schema import VERSION
+from oneself.store.postgres.sweeps import Sweeps
+from oneself.store.postgres.under_way import UnderWay
+from oneself.store.postgres.views import Asked, Seen, read_parts, read_view
+from oneself.store.reading import Reading, Touched, Wanted
+
+__all__ = ["PostgresStore"]
+
+FOLLOW_SECONDS: Final = 1.0
+"""So far behind other servers is what this one knows of the journal's end, at most, while it has nothing to do."""
+
+_NEWEST_POLICY: Final = f"{POLICIES} WHERE scope = $1 ORDER BY version DESC LIMIT 1"
+_ADD_POLICY: Final = "INSERT INTO policy(scope, version, at_ms, position, settings) VALUES($1, $2, $3, $4, $5)"
+
+
+class PostgresStore(Lookups, Aliases, Sweeps):
+    """One database, for any number of servers; ``url`` is ``postgresql://USER@HOST/NAME``, as libpq has it.
+
+    Opened ``read_only`` it is one snapshot of a database that servers may be writing to.
+    """
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self.database = (Snapshot if read_only else Database)(Address(url))
+        self.committer = Committer(self.database)
+        self._read_only = read_only
+        self._position = 0
+        self._under_way: UnderWay | None = None
+        self._inputs: set[str] = set()
+        self._event_names: dict[str, set[str]] = {}
+        self._names_at = 0
+        self._follower: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect, and bring the schema to the newest version."""
+        try:
+            await self.database.open()
+            await (check_version if self._read_only else migrate)(self.database)
+            self._inputs = {name.decode() for (name,) in await self.database.fetch("SELECT name FROM input")}
+            self._event_names, self._names_at = {}, 0
+            await self._look()
+        except BaseException:
+            await self.database.close()
+            raise
+        if not self._read_only:
+            self._follower = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        """End the commit under way and the connections."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.wait([self._follower])
+            self._follower = None
+        if self._under_way is not None:
+            await self._under_way.wait()
+        await self.database.close()
+
+    async def _look(self) -> None:
+        """Learn how far the journal goes."""
+        self._take(await self._view(Asked({}, (), 0, self._names_at)))
+
+    async def _follow(self) -> None:
+        """Learn now and then how far other servers took the journal, while nothing is read here that tells."""
+        while True:
+            known = self._position
+            await asyncio.sleep(FOLLOW_SECONDS)
+            if known == self._position and self._under_way is None:
+                with suppress(OneselfError):  # whoever has a request is told
+                    await self._look()
+
+    # -- the path of an answer ---------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The position of the last durable entry that this server knows of."""
+        return self._position
+
+    async def read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes] = (), *, margin: int = 0) -> Reading:
+        """Return views of the wanted parts of each space, and which request keys were answered.
+
+        A commit under way that changes any of it is waited for.
+        """
+        before = self._under_way
+        asked = Asked(wanted, requests, margin, self._names_at)
+        reading = await self._view(asked)
+        if before is not None and before.touches(reading):
+            await before.wait()
+            reading = await self._view(asked)
+        elif before is not None and not before.failed:
+            reading.go_after(before)
+        self._take(reading)
+        return reading
+
+    async def _view(self, asked: Asked) -> Seen:
+        reading = await self.database.retried(lambda: read_view(self.database, asked))
+        if reading.version != VERSION:
+            raise StoreVersion(outdated(self.database.address, reading.version))
+        return reading
+
+    def _take(self, reading: Seen) -> None:
+        """Learn from a reading how far the journal goes, and which names of events came."""
+        self._position = max(self._position, reading.read_at)
+        self._add_event_names(reading.new_names)
+        self._names_at = max(self._names_at, reading.read_at)
+
+    async def read_parts(self, reading: Reading, wanted: Iterable[Touched]) -> None:
+        """Put the rows that batches touch into a reading; a commit under way that changes any of it is waited for."""
+        rows = list(dict.fromkeys(wanted))
+        if self._under_way is not None and self._under_way.touches_people(row.mpid for row in rows):
+            await self._under_way.wait()
+        await read_parts(self.database, reading, rows)
+
+    def begin(self, reading: Reading) -> Awaitable[None]:
+        """Begin to make what a reading collected durable as one; later readings that touch it wait for the end."""
+        if not reading.effects.entries:
+            return asyncio.sleep(0)
+        assert isinstance(reading, Seen)
+        assert self._under_way is None, "one commit at a time"
+        if self._read_only:
+            raise StoreUnavailable("This store was opened to be read only.")
+        group = self._under_way = UnderWay(reading)
+        known = self._event_names
+        group.names = [(of, name) for of, name in reading.effects.event_names if name not in known.get(of, ())]
+        self._add_event_names(group.names)
+        group.future = asyncio.ensure_future(self._commit(reading, group))
+        return group.future
+
+    async def _commit(self, reading: Seen, group: UnderWay) -> None:
+        """Make a group durable; where that fails, the names that it brings are not known any more."""
+        inputs = reading.effects.inputs
+        try:
+            await self.committer.commit(reading, inputs - self._inputs)
+        except BaseException:
+            group.failed = True
+            for workspace, name in group.names:
+                self._event_names[workspace].discard(name)
+            raise
+        else:
+            group.moved = reading.moved
+            self._position = max(self._position, group.last + group.moved)
+            self._inputs |= inputs
+        finally:
+            group.ended = True
+            self._under_way = None
+
+    def _add_event_names(self, names: Iterable[tuple[str, str]]) -> None:
+        for workspace, name in names:
+            self._event_names.setdefault(workspace, set()).add(name)
+
+    async def event_names(self, workspace: str) -> set[str]:
+        """Return the names of events and screens that a workspace has seen, also in a commit that is under way.
+
+        The set grows as names come, and with each ``read`` by those that other servers took in.
+        """
+        return self._event_names.setdefault(workspace, set())
+
+    # -- policies ----------------------------------------------------------------------------------------------
+
+    async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
+        """Keep new settings of a scope as its next version; where another server just did, return that."""
+
+        async def add() -> PolicyVersion:
+            async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
+                head = await connection.fetchval("SELECT position FROM journal_head WHERE id = 1 FOR UPDATE")
+                row = await connection.fetchrow(_NEWEST_POLICY, text(scope))
+                newest = None if row is None else policy_of(row)
+                if newest is not None and newest.settings == settings:
+                    return newest
+                version = newest.version + 1 if newest is not None else 1
+                added = PolicyVersion(scope, version, at_ms, head + 1, settings)
+                await connection.fetch(_ADD_POLICY, text(scope), version, at_ms, head + 1, text(settings))
+                return added
+
+        return await self.database.retried(add)
