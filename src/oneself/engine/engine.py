@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast, overload
 
 import structlog
+from msgspec.structs import replace
 
-from oneself.engine.calls import Call, Outcome
+from oneself.engine.calls import Answer, Call, Delivery, Outcome
+from oneself.engine.intake import EventNames, record_of, workspaces_of
 from oneself.engine.policies import Governing
-from oneself.errors import OneselfError, Overloaded, StoreUnavailable
+from oneself.errors import Conflict, OneselfError, Overloaded, StoreUnavailable
 from oneself.identity import Create, Decision, Prepared, Refusal, Trace, decide, prepare
-from oneself.journal import Entry
-from oneself.store import Reading, Store, Wanted
-from oneself.store.keys import request_key
+from oneself.journal import BatchRecord, Entry
+from oneself.store import Reading, Store, Wanted, event_keys, rows_touched
+from oneself.store.keys import batch_key, request_key
 
 __all__ = ["Engine"]
 
@@ -34,17 +37,41 @@ MAX_WAITING = 4_096
 MAX_WAIT_SECONDS = 2.0
 """… and so they are when, at the present rate, one would wait longer than this."""
 
+CONFLICT_SECONDS = 5.0
+"""So long a group is decided again and again in whose way other servers come."""
+
+SPLIT_AFTER = 2
+"""After so many tries it goes on in halves: they see less, and so less comes in their way."""
+
+_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.05
 
 _INT64 = struct.Struct("q")
 _DRAWN = 512
 
 
+Listener = Callable[[int, Entry, BatchRecord | None], None]
+"""Told of each batch that was taken in or dropped: its position, its entry and what is kept of it."""
+
+
 class _Waiting(NamedTuple):
+    """``keys`` are those of a batch's events; ``more`` tells that the next one was submitted with it."""
+
     call: Call
     prepared: Prepared
     version: int
     key: bytes | None
-    answer: asyncio.Future[Outcome]
+    keys: list[bytes]
+    answer: Answer
+    more: bool = False
+
+
+class _Decided(NamedTuple):
+    """A group's reading, the outcomes of its calls, and the batches in it."""
+
+    reading: Reading
+    outcomes: list[Outcome]
+    batches: list[tuple[int, Entry, BatchRecord | None]]
 
 
 def random_mpids() -> Iterator[int]:
@@ -84,6 +111,7 @@ class Engine:
         self._clock = clock
         self._mpids = mpids or random_mpids().__next__
         self._on_group = on_group
+        self.listeners: list[Listener] = []
         self._queue: list[_Waiting] = []
         self._enough = 1  # so many waiting calls make a group now
         self._wake = asyncio.Event()
@@ -115,27 +143,57 @@ class Engine:
         """How many calls wait for a group."""
         return len(self._queue)
 
-    def submit(self, call: Call) -> asyncio.Future[Outcome]:
+    @overload
+    def submit(self, call: Call) -> asyncio.Future[Outcome]: ...
+
+    @overload
+    def submit(self, call: Call, answer: Answer) -> None: ...
+
+    def submit(self, call: Call, answer: Answer | None = None) -> asyncio.Future[Outcome] | None:
         """Take a call in; the future gives its outcome, or raises ``StoreUnavailable`` with nothing done.
 
-        Raises ``Overloaded`` at once where the call would wait too long. A request is prepared here, before it
-        joins a group, so that a bad one cannot fail its neighbours.
+        An ``answer`` that is given is told instead. Raises ``Overloaded`` at once where the call would wait too
+        long. A request is prepared here, before it joins a group, so that a bad one cannot fail its neighbours.
         """
+        loop = self._admit()
+        future: asyncio.Future[Outcome] | None = loop.create_future() if answer is None else None
+        self._queue.append(self._waiting(call, cast(Answer, answer or future)))
+        if len(self._queue) >= self._enough:
+            self._wake.set()
+        return future
+
+    def submit_all(self, calls: Sequence[Call]) -> list[asyncio.Future[Outcome]]:
+        """Take calls in that become durable as one, all or none; they go into one group, in their order."""
+        if not calls:
+            return []
+        loop = self._admit()
+        futures: list[asyncio.Future[Outcome]] = [loop.create_future() for _ in calls]
+        taken = [self._waiting(call, future, more=True) for call, future in zip(calls, futures, strict=True)]
+        taken[-1] = taken[-1]._replace(more=False)
+        self._queue += taken
+        if len(self._queue) >= self._enough:
+            self._wake.set()
+        return futures
+
+    def _admit(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that answers, or raise where a call would wait too long."""
         waiting = len(self._queue)
         rate = self._rate
         if waiting >= self._max_waiting or (rate and waiting > self._max_group + rate * MAX_WAIT_SECONDS):
             raise Overloaded(1 + int(waiting / rate) if rate else 1)
         if self._worker is None or self._worker.done() or self._stopping:
             raise StoreUnavailable("The server is stopping or not started yet.", 1)
+        return self._worker.get_loop()
+
+    def _waiting(self, call: Call, answer: Answer, *, more: bool = False) -> _Waiting:
         governing = self._spaces[call.space]
         prepared = prepare(governing.policy, call.request)
-        writes = not call.read_only and call.request.kind != "search"
-        key = request_key(call.input, call.request_id) if writes and call.request_id else None
-        answer: asyncio.Future[Outcome] = self._worker.get_loop().create_future()
-        self._queue.append(_Waiting(call, prepared, governing.version, key, answer))
-        if waiting + 1 >= self._enough:
-            self._wake.set()
-        return answer
+        key = None
+        if call.request_id and not call.read_only and call.request.kind != "search":
+            key = (request_key if call.delivery is None else batch_key)(call.input, call.request_id)
+        batch = call.delivery.batch if call.delivery is not None else None
+        keys = [] if batch is None else event_keys(batch)
+        return _Waiting(call, prepared, governing.version, key, keys, answer, more)
 
     async def _work(self) -> None:
         """Decide group after group, each while the one before it is on its way to the disk.
@@ -145,7 +203,10 @@ class Engine:
         before: asyncio.Task[bool] | None = None
         while True:
             if len(self._queue) >= self._enough:
-                group, self._queue = self._queue[: self._max_group], self._queue[self._max_group :]
+                size = min(self._max_group, len(self._queue))
+                while self._queue[size - 1].more:
+                    size += 1
+                group, self._queue = self._queue[:size], self._queue[size:]
                 before = await self._run(group, before)
             elif self._stopping and not self._queue:
                 break
@@ -155,50 +216,89 @@ class Engine:
         if before is not None:
             await before
 
-    async def _run(self, group: list[_Waiting], before: asyncio.Task[bool] | None) -> asyncio.Task[bool] | None:
+    async def _run(
+        self, group: list[_Waiting], before: asyncio.Task[bool] | None, since: float = 0.0, tries: int = 0
+    ) -> asyncio.Task[bool] | None:
         """Decide a group and begin to make it durable; return the task that ends it, or the one before it.
 
-        Where something unexpected stops it, each call goes alone, so that none fails its neighbours.
+        Where something unexpected stops it, each call goes alone, so that none fails its neighbours; only what was
+        submitted together stays together. ``since`` is when it was decided first, and ``tries`` how often it was,
+        where other servers came in its way.
         """
-        started = time.perf_counter()
+        started = since or time.perf_counter()
         try:
-            reading, outcomes = await self._decide(group)
+            decided = await self._decide(group)
             if before is not None and not await before:
-                reading, outcomes = await self._decide(group)  # what they saw did not become durable
-            durable = self.store.begin(reading)
+                decided = await self._decide(group)  # what they saw did not become durable
+            durable = self.store.begin(decided.reading)
         except OneselfError as error:
             self._fail(group, error)
         except Exception as error:
-            if len(group) > 1:
+            parts = list(_parts(group))
+            if len(parts) > 1:
+                for part in parts:
+                    before = await self._run(part, before, since, tries)
+            else:
                 for waiting in group:
-                    before = await self._run([waiting], before)
-            elif not group[0].answer.done():
-                group[0].answer.set_exception(error)
+                    _answer(waiting, error)
         else:
             self._enough = len(group)
-            return asyncio.create_task(self._end(group, outcomes, durable, started))
+            return asyncio.create_task(self._end(group, decided, durable, started, tries))
         return before
 
-    async def _decide(self, group: list[_Waiting]) -> tuple[Reading, list[Outcome]]:
+    async def _again(self, group: list[_Waiting], since: float, tries: int) -> bool:
+        """Decide a group again in whose way another server came, after a while; tell whether all of it is durable."""
+        longest = min(_PAUSE_SECONDS * 2**tries, _LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(random.uniform(0, longest))
+        durable = True
+        for part in [group] if tries < SPLIT_AFTER else _halves(group):
+            ended = await self._run(part, None, since, tries)
+            durable = ended is not None and await ended and durable
+        return durable
+
+    async def _decide(self, group: list[_Waiting]) -> _Decided:
+        brought = [waiting.call.delivery for waiting in group if waiting.call.delivery is not None]
+        seen = {workspace: await self.store.event_names(workspace) for workspace in workspaces_of(brought)}
         while True:
             margin = sum(len(waiting.call.request.changes) or 1 for waiting in group)
             reading = await self.store.read(*_wanted(group), margin=margin)
-            earlier = {at: await self.store.entry(at) for at in set(reading.answered.values())}
+            answered = {reading.answered[w.key] for w in group if w.key is not None and w.key in reading.answered}
+            earlier = await self.store.entries_at(answered)
             now = self._clock()
-            outcomes = [self._outcome(waiting, reading, earlier, now) for waiting in group]
+            names = EventNames(seen)
+            batches: list[tuple[int, Entry, BatchRecord | None]] = []
+            outcomes = []
+            for waiting in group:
+                if waiting.call.delivery is None:
+                    outcomes.append(self._outcome(waiting, reading, earlier, now))
+                else:
+                    outcomes.append(
+                        self._taken(waiting, waiting.call.delivery, reading, earlier, now, names, batches)
+                    )
             changes = [change for _, entry in reading.effects.entries for change in entry.decision.changes]
             created = [change.mpid for change in changes if isinstance(change, Create)]
-            if len(set(created)) == len(created) and not (created and await self.store.existing(created)):
-                return reading, outcomes
+            if len(set(created)) == len(created) and not (created and await self.store.given(created)):
+                break
             # one of 2^64 was drawn twice: decide again with others
 
+        kept = [(position, entry, record) for position, entry, record in batches if record is not None]
+        if kept:
+            await self.store.read_parts(reading, rows_touched(kept))
+            for position, entry, record in kept:
+                reading.keep_batch(position, entry, record)
+        return _Decided(reading, outcomes, batches)
+
     async def _end(
-        self, group: list[_Waiting], outcomes: list[Outcome], durable: Awaitable[None], started: float
+        self, group: list[_Waiting], decided: _Decided, durable: Awaitable[None], started: float, tries: int
     ) -> bool:
         """Answer a group when it is durable; tell whether it is."""
         failure: Exception | None = None
         try:
             await durable
+        except Conflict as conflict:
+            if time.perf_counter() - started < CONFLICT_SECONDS:
+                return await self._again(group, started, tries + 1)
+            failure = conflict
         except Exception as error:
             failure = error
         self._enough = 1
@@ -210,9 +310,11 @@ class Engine:
             self._fail(group, failure)
             return False
         self._trouble_until = 0.0
-        for waiting, outcome in zip(group, outcomes, strict=True):
-            if not waiting.answer.done():  # its client may have gone
-                waiting.answer.set_result(outcome)
+        if decided.reading.moved:
+            decided = _moved(decided)
+        for waiting, outcome in zip(group, decided.outcomes, strict=True):
+            _answer(waiting, outcome)
+        self._tell(decided.batches)
         seconds = time.perf_counter() - started
         if len(group) == self._max_group:  # smaller ones say nothing of how many could be answered
             rate = len(group) / seconds
@@ -221,6 +323,15 @@ class Engine:
             self._on_group(len(group), seconds)
         return True
 
+    def _tell(self, batches: list[tuple[int, Entry, BatchRecord | None]]) -> None:
+        """Tell all listeners of batches that are durable; one that fails is no reason to stop."""
+        for listener in self.listeners:
+            for position, entry, record in batches:
+                try:
+                    listener(position, entry, record)
+                except Exception as error:
+                    _log.error("a listener to batches failed", exc_info=error)
+
     def _fail(self, group: list[_Waiting], error: OneselfError) -> None:
         """Answer a group whose decisions could not be made durable: nothing of it was done."""
         failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
@@ -228,10 +339,9 @@ class Engine:
             _log.warning("requests cannot be answered", reason=str(failure))
         self._trouble_until = time.monotonic() + failure.retry_after
         for waiting in group:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(failure)
+            _answer(waiting, failure)
 
-    def _outcome(self, waiting: _Waiting, reading: Reading, earlier: dict[int, Entry | None], now: int) -> Outcome:
+    def _outcome(self, waiting: _Waiting, reading: Reading, earlier: Mapping[int, Entry], now: int) -> Outcome:
         call, key = waiting.call, waiting.key
         if key is not None and key in reading.answered:
             return _repeat(call, reading, earlier, reading.answered[key])
@@ -241,7 +351,87 @@ class Engine:
                 decision.mpid = None
             return Outcome(decision, call.request)
         entry = Entry(now, call.space, call.input, waiting.version, call.request, decision, call.request_id)
-        return Outcome(decision, call.request, reading.keep(entry, key))
+        position = reading.keep(entry, key)
+        if call.trimming is not None:
+            reading.trim(call.trimming)
+        return Outcome(decision, call.request, position)
+
+    def _taken(
+        self,
+        waiting: _Waiting,
+        brought: Delivery,
+        reading: Reading,
+        earlier: Mapping[int, Entry],
+        now: int,
+        names: EventNames,
+        batches: list[tuple[int, Entry, BatchRecord | None]],
+    ) -> Outcome:
+        """Decide whose a batch is and what of it is kept; add it to ``batches``."""
+        call, key = waiting.call, waiting.key
+        if key is not None and key in reading.answered:
+            return _repeat(call, reading, earlier, reading.answered[key])
+        record: BatchRecord | None = None
+        if brought.batch is None:
+            decision = Decision(Trace("refused"), error=Refusal(400, "INVALID_BATCH", brought.reason))
+        else:
+            decision = decide(waiting.prepared, reading.views[call.space], now, self._mpids())
+        if decision.error is not None:
+            if not brought.refuse:
+                record = BatchRecord(document=brought.document, reason=decision.error.message)
+        elif brought.batch is not None and decision.trace.why != "user_unknown":
+            record = record_of(brought, brought.batch, waiting.keys, reading.answered, names)
+        entry = Entry(now, call.space, call.input, waiting.version, call.request, decision, call.request_id)
+        position = reading.keep(entry, key)
+        if record is not None and record.batch is not None:
+            keys = waiting.keys if record.batch is brought.batch else event_keys(record.batch)
+            reading.claim_events(keys, position)
+            if decision.mpid is not None:
+                reading.arrive(call.space, decision.mpid, record.batch.source.workspace, record.batch.received_ms)
+        batches.append((position, entry, record))
+        return Outcome(decision, call.request, position)
+
+
+def _answer(waiting: _Waiting, outcome: Outcome | Exception) -> None:
+    """Answer a call, unless its client has gone; where that fails, the group is what it is and the others wait."""
+    if waiting.answer.done():
+        return
+    try:
+        if isinstance(outcome, Exception):
+            waiting.answer.set_exception(outcome)
+        else:
+            waiting.answer.set_result(outcome)
+    except Exception as error:
+        _log.error("an answer could not be given", exc_info=error)
+
+
+def _parts(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Yield the parts of a group that were submitted each by itself."""
+    part = []
+    for waiting in group:
+        part.append(waiting)
+        if not waiting.more:
+            yield part
+            part = []
+
+
+def _halves(group: list[_Waiting]) -> list[list[_Waiting]]:
+    """Return a group in two halves, or as it is where all of it was submitted together."""
+    parts = list(_parts(group))
+    middle = len(parts) // 2
+    halves = (parts[:middle], parts[middle:])
+    return [[waiting for part in half for waiting in part] for half in halves if half]
+
+
+def _moved(decided: _Decided) -> _Decided:
+    """Return a group with the positions that it came to stand at."""
+    by = decided.reading.moved
+    first = decided.reading.effects.entries[0][0]
+    outcomes = [
+        replace(outcome, position=outcome.position + by) if outcome.position >= first else outcome
+        for outcome in decided.outcomes
+    ]
+    batches = [(position + by, entry, record) for position, entry, record in decided.batches]
+    return _Decided(decided.reading, outcomes, batches)
 
 
 def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
@@ -254,12 +444,15 @@ def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
             wanted = spaces[waiting.call.space] = Wanted()
         wanted.identities.update(waiting.prepared.identities)
         wanted.mpids.update(waiting.prepared.mpids)
+        wanted.aliases.update(waiting.prepared.aliases)
+        wanted.stored.update(waiting.prepared.stored)
         if waiting.key is not None:
             keys.append(waiting.key)
+        keys += waiting.keys
     return spaces, keys
 
 
-def _repeat(call: Call, reading: Reading, earlier: dict[int, Entry | None], position: int) -> Outcome:
+def _repeat(call: Call, reading: Reading, earlier: Mapping[int, Entry], position: int) -> Outcome:
     """Give the answer that the request id had before, which may have been in this very group."""
     entry = earlier.get(position) or next(entry for at, entry in reading.effects.entries if at == position)
     if entry.request.kind != call.request.kind:
