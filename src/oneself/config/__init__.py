@@ -2,25 +2,29 @@
 
 from oneself.config.generate import generate
 from oneself.config.model import (
+    DAY_MS,
     INPUT_KINDS,
     PERMISSIONS,
     PLATFORM_KINDS,
     PROTECTIONS,
+    SOURCE_KINDS,
     ApiClient,
     Config,
     Input,
     InputKind,
     Permission,
-    Protection,
     Workspace,
 )
 from oneself.config.read import load
+from oneself.identity import Protection
 
 __all__ = [
+    "DAY_MS",
     "INPUT_KINDS",
     "PERMISSIONS",
     "PLATFORM_KINDS",
     "PROTECTIONS",
+    "SOURCE_KINDS",
     "ApiClient",
     "Config",
     "Input",

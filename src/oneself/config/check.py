@@ -7,27 +7,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+import msgspec
+
 from oneself.config.model import (
+    DAY_MS,
+    DEFAULT_BATCH_BYTES,
+    DEFAULT_EVENT_NAMES,
+    DEFAULT_KEPT_MS,
     INPUT_KINDS,
     PERMISSIONS,
     PROTECTIONS,
+    SOURCE_KINDS,
     ApiClient,
     Config,
     Input,
     InputKind,
     Permission,
-    Protection,
     Workspace,
 )
 from oneself.config.scopes import check_scopes
-from oneself.config.table import REQUIRED, Problems, Table, at
+from oneself.config.table import REQUIRED, UNREADABLE, Problems, Table, at
+from oneself.identity import Protection
+from oneself.identity.policy import PolicyError, parse_duration
+from oneself.profiles import DEFAULT_ORDER
 
 __all__ = ["TEXT_KEYS", "TOP_KEYS", "check"]
 
 T = TypeVar("T")
 
 TOP_KEYS: Final = ("data", "database", "workspace", "input", "api_client", "scope")
-_WORKSPACE_KEYS: Final = ("id", "name", "account", "organization", "scope")
+_WORKSPACE_KEYS: Final = tuple(field.encode_name for field in msgspec.structs.fields(Workspace))
 _INPUT_KEYS: Final = ("workspace", "name", "kind", "key", "secret", "key_only", "protection")
 _CLIENT_KEYS: Final = ("client_id", "client_secret", "workspaces", "permissions")
 
@@ -42,6 +51,10 @@ _NAME_RULE: Final = "must be 1 to 64 letters, digits, '_', '.' or '-', and begin
 # A key stands in a path, which is taken as it is sent, and in a Basic header, where ":" would end it.
 _KEY: Final = re.compile(r"[!\"$&-.0-9;-\>@-~]{1,128}")
 _KEY_RULE: Final = "must be 1 to 128 printable ASCII characters without space and / : ? # %."
+
+_LONGEST_KEPT_DAYS: Final = 36_500
+_BATCH_BYTES: Final = range(1_024, 16 * 1024 * 1024 + 1)
+_MOST: Final = 1_000_000_000
 
 
 def check(document: dict[str, Any], problems: Problems) -> Config | None:
@@ -113,9 +126,10 @@ class _Check:
         scope = self._matching(table, "scope", _NAME, _NAME_RULE) if "scope" in table.values else name
         self._once(table, "id", "workspace id", id_)
         self._once(table, "name", "workspace name", name)
-        if id_ is None or name is None or account is None or organization is None or scope is None:
+        limits = _limits(table)
+        if id_ is None or name is None or account is None or organization is None or scope is None or limits is None:
             return None
-        return Workspace(id_, name, account, organization, scope)
+        return Workspace(id_, name, account, organization, scope, **limits)
 
     def _input(self, table: Table, workspaces: list[str]) -> Input | None:
         workspace = table.choice("workspace", workspaces)
@@ -168,3 +182,38 @@ class _Check:
         first = self.seen.setdefault((what, value), at(table.place, key))
         if first != at(table.place, key):
             table.wrong(key, f"is the same as {first}; each {what} must be unique.")
+
+
+def _limits(table: Table) -> dict[str, Any] | None:
+    """Return what a workspace keeps and allows, by the names of ``Workspace``; None where something is wrong."""
+    least, most = _BATCH_BYTES[0], _BATCH_BYTES[-1]
+    priority = table.choices("source_priority", SOURCE_KINDS, "kind of source", list(DEFAULT_ORDER))
+    limits = {
+        "data_retention_ms": _kept(table, "data_retention"),
+        "profile_lifetime_ms": _kept(table, "profile_lifetime"),
+        "source_priority": None if priority is None else tuple(priority),
+        "max_event_names": table.number("max_event_names", DEFAULT_EVENT_NAMES, most=_MOST),
+        "max_batch_bytes": table.number("max_batch_bytes", DEFAULT_BATCH_BYTES, least, most),
+        "max_batches_per_second": table.number("max_batches_per_second", 0, most=_MOST),
+        "max_profile_reads_per_second": table.number("max_profile_reads_per_second", 0, most=_MOST),
+    }
+    return None if None in limits.values() else limits
+
+
+def _kept(table: Table, key: str) -> int | None:
+    """Take for how long something is kept, in ms; 0 is for ever."""
+    value = table.values.get(key, DEFAULT_KEPT_MS // 1000)
+    if value is UNREADABLE:
+        return None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        table.wrong(key, 'must be a duration such as "730d", or whole seconds; 0 keeps for ever.')
+        return None
+    try:
+        kept = parse_duration(value, key)
+    except PolicyError as error:
+        table.wrong(key, f"{error.message}; 0 keeps for ever.")
+        return None
+    if kept > _LONGEST_KEPT_DAYS * DAY_MS:
+        table.wrong(key, f"must be at most {_LONGEST_KEPT_DAYS}d; 0 keeps for ever.")
+        return None
+    return kept

@@ -41,6 +41,13 @@ kind = "web"
 key = "{web_key}"
 secret = "{web_secret}"
 
+# For the Profile API and the admin API: POST /oauth/token turns these into a token (docs/profile-api.md).
+[[api_client]]
+client_id = "admin"
+client_secret = "{client_secret}"
+workspaces = ["default"]
+permissions = ["profile:read", "search:read", "admin"]
+
 # How users are told apart. Choose the strategy before the first users arrive:
 # default, profile_conversion, profile_link, profile_isolation or best_match (docs/policies.md).
 [scope.default]
@@ -49,7 +56,7 @@ strategy = "default"
 
 
 def generate(directory: Path) -> Path:
-    """Write ``oneself.toml`` with one workspace, a server input and a web input; return its path.
+    """Write ``oneself.toml`` with one workspace, a server input, a web input and an API client; return its path.
 
     The file appears whole or not at all, readable by its owner only, and never replaces one that is there.
     Raises ``ConfigError`` where it exists already or cannot be written.
@@ -60,6 +67,7 @@ def generate(directory: Path) -> Path:
         server_secret=secrets.token_hex(32),
         web_key=secrets.token_hex(16),
         web_secret=secrets.token_hex(32),
+        client_secret=secrets.token_hex(32),
     )
     try:
         directory.mkdir(parents=True, exist_ok=True)

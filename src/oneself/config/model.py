@@ -7,13 +7,13 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from oneself.identity import Policy, PolicySettings
+from oneself.identity import Policy, PolicySettings, Protection
+from oneself.profiles import DEFAULT_ORDER
 
 InputKind = Literal[
     "web", "ios", "android", "tvos", "roku", "fire", "xbox", "alexa", "smart_tv", "other",
     "server", "partner_feed", "custom_feed", "csv",
 ]  # fmt: skip
-Protection = Literal["create_and_update", "only_update", "only_read"]
 Permission = Literal["profile:read", "search:read", "admin"]
 
 INPUT_KINDS: Final[tuple[InputKind, ...]] = get_args(InputKind)
@@ -21,16 +21,36 @@ FEED_KINDS: Final = frozenset({"server", "partner_feed", "custom_feed", "csv"})
 PLATFORM_KINDS: Final = frozenset(INPUT_KINDS) - FEED_KINDS
 PROTECTIONS: Final[tuple[Protection, ...]] = get_args(Protection)
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
+SOURCE_KINDS: Final[tuple[str, ...]] = (*DEFAULT_ORDER, *sorted(PLATFORM_KINDS))
+"""What an order of sources may name: ``platform`` for every platform at once, the feeds, and single platforms."""
+
+DAY_MS: Final = 86_400_000
+DEFAULT_KEPT_MS: Final = 730 * DAY_MS
+DEFAULT_EVENT_NAMES: Final = 1_000
+DEFAULT_BATCH_BYTES: Final = 131_072
 
 
 class Workspace(msgspec.Struct, frozen=True):
-    """A container of data; ``scope`` names the set of workspaces that share its MPIDs and look-ups."""
+    """A container of data; ``scope`` names the set of workspaces that share its MPIDs and look-ups.
+
+    Events are kept for ``data_retention_ms``, and what is known of a user for ``profile_lifetime_ms`` from the
+    last data on; 0 is for ever. ``source_priority`` are kinds of source, the strongest first. Of the ``max_…``
+    0 is no limit, but for ``max_batch_bytes``; those per second are whole numbers for each input and each API
+    client.
+    """
 
     id: int
     name: str
     account: int
     organization: int
     scope: str
+    data_retention_ms: int = msgspec.field(default=DEFAULT_KEPT_MS, name="data_retention")
+    profile_lifetime_ms: int = msgspec.field(default=DEFAULT_KEPT_MS, name="profile_lifetime")
+    source_priority: tuple[str, ...] = DEFAULT_ORDER
+    max_event_names: int = DEFAULT_EVENT_NAMES
+    max_batch_bytes: int = DEFAULT_BATCH_BYTES
+    max_batches_per_second: int = 0
+    max_profile_reads_per_second: int = 0
 
 
 class Input(msgspec.Struct, frozen=True):

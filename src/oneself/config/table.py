@@ -104,9 +104,9 @@ class Table:
                 return None
         return value
 
-    def choices(self, key: str, choices: Collection[str], what: str) -> list[str] | None:
+    def choices(self, key: str, choices: Collection[str], what: str, default: object = REQUIRED) -> list[str] | None:
         """Take a list of at least one of ``choices``, none of them twice; ``what`` says what they are."""
-        names = self.strings(key)
+        names = self.strings(key, default)
         if names is None:
             return None
         wrong = [name for name in dict.fromkeys(names) if name not in choices]

@@ -7,6 +7,7 @@ decoded, collapsed or redirected.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,19 +19,25 @@ from starlette.routing import Match, Route
 
 from oneself.config import Config
 from oneself.errors import Overloaded, StoreUnavailable
+from oneself.http.admin import AdminRoutes
 from oneself.http.alias import AliasRoutes
-from oneself.http.auth import Gate
+from oneself.http.auth import Caller, Gate
 from oneself.http.body import ClientGone
-from oneself.http.direct import Direct, HotRoute, admit_direct
+from oneself.http.direct import Ask, Front, HotRoute, ReadRoute
+from oneself.http.events import EventRoutes
 from oneself.http.exchange import Exchange, Handler, Receive, Scope, Send
 from oneself.http.field_errors import request_id_of
 from oneself.http.identity import IdentityRoutes
 from oneself.http.metrics import Measures
+from oneself.http.oauth import OAuthRoutes
 from oneself.http.openapi import document
 from oneself.http.operations import ALIVE, OperationsRoutes
 from oneself.http.ports import Engine
+from oneself.http.profile_api import ProfileRoutes
+from oneself.http.stream import send_stream
+from oneself.http.tokens import Tokens
 from oneself.http.web_sdk import WebSdkRoutes
-from oneself.http.wire import Header, HttpError, Reply, error_reply, json_reply, preflight_reply
+from oneself.http.wire import HttpError, Reply, Stream, error_reply, json_reply, preflight_reply
 from oneself.identity import Kind
 from oneself.logs import digest, is_debug
 
@@ -40,6 +47,17 @@ _log = structlog.get_logger("oneself.http")
 
 PREFIXES: Final = ("/v1", "/identity/v1")
 """Where the identity endpoints are: as servers and native clients call them, and as a web page's own domain does."""
+
+EVENT_PREFIXES: Final = ("/v2", "/v2/", "/s2s/v2")
+"""Where batches of events are taken in: some clients write two slashes, and feeds have a place of their own."""
+
+WEB_PREFIXES: Final = ("", "/webevents")
+"""Where the web SDK sends: to the server itself, or by a web page's own domain."""
+
+_PROFILE_PATH: Final = "/userprofile/v1/{org}/{account}/{workspace}/{mpid}"
+
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9._~-]+")
+"""A key that stands in a path as it is."""
 
 KINDS: Final[tuple[Kind, ...]] = ("identify", "login", "logout", "search")
 
@@ -70,6 +88,8 @@ class App:
     """An ASGI application over one engine; make it with ``create_app``.
 
     ``hot`` are whole paths, ``identity`` answers the paths that name an MPID, and ``cold`` is searched last.
+    ``front`` answers what it can straight from the connection; it is None where every request is logged.
+    ``end_streams`` ends the answers that have no end of their own; the server calls it when it stops.
     """
 
     def __init__(
@@ -78,16 +98,11 @@ class App:
         identity: IdentityRoutes,
         cold: list[tuple[Route, Target]],
         measures: Measures,
-        gate: Gate,
+        front: Front,
+        end_streams: Callable[[], None],
     ) -> None:
-        self._gate = gate
-        self._direct = {
-            path: HotRoute(
-                partial(identity.ask, kind), partial(_failed, f"/v1/{kind}"), partial(measures.record, f"/v1/{kind}")
-            )
-            for kind in KINDS
-            for path in (f"{prefix}/{kind}".encode() for prefix in PREFIXES)
-        }
+        self.end_streams = end_streams
+        self.front = None if is_debug() else front
         self._hot = hot
         self._identity = identity
         self._cold = cold
@@ -98,12 +113,11 @@ class App:
     def paths(self) -> set[str]:
         """Every path that is answered, as documented."""
         modify = {f"{prefix}/{{mpid}}/modify" for prefix in PREFIXES}
-        return {path.decode() for path in self._hot} | modify | {route.path for route, _ in self._cold}
-
-    def direct(self, url: bytes, headers: list[Header]) -> Direct | None:
-        """Return what answers a POST straight from its connection; None where it has to be called."""
-        route = self._direct.get(url)
-        return None if route is None or self._debug else admit_direct(route, headers, self._gate)
+        return (
+            {path.decode() for path in self._hot if b"//" not in path}
+            | modify
+            | {route.path for route, _ in self._cold}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -114,6 +128,7 @@ class App:
             return
         began = time.perf_counter()
         exchange = Exchange(scope, receive)
+        reply: Reply | Stream
         target = self._hot.get(path) or self._find(path, scope)
         try:
             if scope["method"] in target.methods or target is _NOWHERE:
@@ -124,6 +139,10 @@ class App:
             return
         except BaseException as error:
             reply = _failed(target.path, error, exchange.body)
+        if isinstance(reply, Stream):
+            self._measures.record(target.path, reply.status, time.perf_counter() - began)
+            await send_stream(reply, receive, send)
+            return
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         await send({"type": "http.response.body", "body": reply.body})
         seconds = time.perf_counter() - began
@@ -198,7 +217,10 @@ def create_app(
     gate = Gate(config, clock)
     measures = Measures()
     identity, alias, web = IdentityRoutes(gate, engine), AliasRoutes(gate, engine), WebSdkRoutes(gate)
-    operations = OperationsRoutes(engine, [measures, *collectors])
+    events = EventRoutes(config, gate, engine, clock)
+    tokens = Tokens(config, engine, clock)
+    oauth, profiles = OAuthRoutes(tokens), ProfileRoutes(config, tokens, engine, clock)
+    operations = OperationsRoutes(engine, [measures, events.ingestion, *collectors])
     described = json_reply(200, document())
 
     async def openapi(_: Exchange) -> Reply:
@@ -212,7 +234,16 @@ def create_app(
         for prefix in PREFIXES
         for kind in KINDS
     }
+    for name, take in (
+        ("events", events.events),
+        ("bulkevents", events.bulk),
+        ("bulkevents/historical", events.historical),
+    ):
+        target = Target(f"/v2/{name}", _POST, take)
+        hot |= {f"{prefix}/{name}".encode(): target for prefix in EVENT_PREFIXES}
     cold: list[tuple[str, frozenset[str], Handler]] = [
+        ("/userprofile/v1/resolve/{org}/{account}/{workspace}", _POST, profiles.resolve),
+        (_PROFILE_PATH, _GET | _POST, profiles.by_mpid),
         ("/healthz", _GET, alive),
         ("/readyz", _GET, operations.ready),
         ("/metrics", _GET, operations.metrics),
@@ -221,6 +252,43 @@ def create_app(
         ("/tags/JS/v2/{key}/config", _GET, web.config),
         ("/v1/identity/{key}/Alias", _POST, alias.alias),
         ("/webevents/v1/identity/{key}/Alias", _POST, alias.alias),
+        ("/v1/{key}/audience", _GET, events.audience),
+        ("/oauth/token", _POST, oauth.token),
+        ("/oauth/revoke", _POST, oauth.revoke),
+        ("/admin/clients/{client_id}/revoke", _POST, oauth.revoke_other),
     ]
+    for prefix in WEB_PREFIXES:
+        cold += [
+            (f"{prefix}/v3/JS/{{key}}/events", _POST, events.web_events),
+            (f"{prefix}/v1/JS/{{key}}/Forwarding", _POST, events.forwarding),
+            (f"{prefix}/v2/JS/{{key}}/Forwarding", _POST, events.forwarding),
+        ]
+    admin = AdminRoutes(config, tokens, engine, clock)
+    cold += admin.paths
     routes = [(Route(path, answer, methods=methods), Target(path, methods, answer)) for path, methods, answer in cold]
-    return App(hot, identity, routes, measures, gate)
+    direct = _direct(config, gate, engine, identity, events, measures)
+    read = ReadRoute(b"/userprofile/v1/", profiles.at_once, partial(measures.record, _PROFILE_PATH))
+    return App(hot, identity, routes, measures, Front(direct, [read], gate), admin.end_streams)
+
+
+def _direct(
+    config: Config, gate: Gate, engine: Engine, identity: IdentityRoutes, events: EventRoutes, measures: Measures
+) -> dict[bytes, HotRoute]:
+    """Return what answers those paths that may be answered straight from their connection."""
+
+    def hot(path: str, ask: Ask, caller: Caller | None = None) -> HotRoute:
+        return HotRoute(ask, engine.submit, partial(_failed, path), partial(measures.record, path), caller)
+
+    direct = {
+        f"{prefix}/{kind}".encode(): hot(f"/v1/{kind}", partial(identity.ask, kind))
+        for prefix in PREFIXES
+        for kind in KINDS
+    }
+    direct |= {f"{prefix}/events".encode(): hot("/v2/events", events.ask) for prefix in EVENT_PREFIXES}
+    for input_ in config.inputs:
+        caller = gate.public(input_.key)
+        if caller is not None and _PLAIN_KEY.fullmatch(input_.key):
+            for prefix in WEB_PREFIXES:
+                path = f"{prefix}/v3/JS/{input_.key}/events".encode()
+                direct[path] = hot("/v3/JS/{key}/events", events.ask_web, caller)
+    return direct

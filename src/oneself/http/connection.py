@@ -7,9 +7,9 @@ no request has a timer of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import msgspec
@@ -17,9 +17,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from oneself.http.direct import Direct, DirectCycle
+from oneself.http.direct import Direct, DirectCycle, Front, raw_reply
 from oneself.http.exchange import Receive, Scope, Send
-from oneself.http.wire import Header, HttpError, error_reply
+from oneself.http.wire import HttpError, error_reply
 
 __all__ = ["Connection", "Limits", "Watch"]
 
@@ -62,7 +62,8 @@ class Connection(HttpToolsProtocol):
         self, watch: Watch, config: Config, server_state: ServerState, loop: asyncio.AbstractEventLoop
     ) -> None:  # fmt: skip
         super().__init__(config, server_state, {}, loop)
-        self._direct: Callable[[bytes, list[Header]], Direct | None] | None = getattr(self.app, "direct", None)
+        self._front: Front | None = getattr(self.app, "front", None)
+        self._arrived = b""
         self.watch = watch
         self.stage = _FIRST
         self.since = watch.now
@@ -83,6 +84,16 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what arrived; give up on what is no HTTP or too much."""
         self._unset_keepalive_if_required()
+        if self._front is not None and self._is_idle():
+            found = self._front.recall(data)
+            if found is not None:
+                self._begin_direct(found[0], True)
+                self.taken = 0
+                self._complete_direct(found[1])
+                return
+            if self._read_directly(data):
+                return
+            self._arrived = data
         while data and not self.transport.is_closing():
             self._began = False
             self._arriving = self.taken + len(data)
@@ -102,12 +113,22 @@ class Connection(HttpToolsProtocol):
                 self._give_up(413, f"body: it is larger than {limits.body_bytes} bytes.")
             return
 
+    def _is_idle(self) -> bool:
+        """Tell whether what arrives next begins a request that can be answered at once."""
+        return (
+            (self.stage is _NEXT or self.stage is _FIRST)
+            and not (self._crowded or self.watch.stopping or self.flow.write_paused)
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
         self.stage = _HEADERS
         self.since = self.watch.now
         self.taken = 0
+        if self._began:
+            self._arrived = b""  # it did not begin the data
         self._began = True
 
     def on_headers_complete(self) -> None:
@@ -142,16 +163,49 @@ class Connection(HttpToolsProtocol):
     def _go_direct(self) -> bool:
         """Begin a hot request that can be answered straight from here; tell whether it is one."""
         cycle, parser = self.cycle, self.parser
-        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._direct is None:
+        if (cycle is not None and not cycle.response_complete) or self.flow.write_paused or self._front is None:
             return False
-        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+        method, keep_alive = parser.get_method(), parser.should_keep_alive()
+        if parser.get_http_version() != "1.1":
             return False
-        direct = self._direct(self.url, self.headers)
+        if method == b"GET" and keep_alive and self._arrived:
+            self._front.admit_read(self.headers, self._arrived)
+        if method != b"POST":
+            return False
+        direct = self._front.admit(self.url, self.headers, self._arrived if keep_alive else b"")
         if direct is None:
             return False
-        headers = self.server_state.default_headers
-        self.cycle = DirectCycle(direct, self.transport, headers, parser.should_keep_alive(), self._direct_done)  # type: ignore[assignment]
+        self._begin_direct(direct, keep_alive)
         return True
+
+    def _read_directly(self, data: bytes) -> bool:
+        """Answer a look-up that arrived whole, if that can be done from here; tell whether it was."""
+        assert self._front is not None
+        began = time.perf_counter()
+        found = self._front.read(data)
+        if found is None:
+            return False
+        route, reply = found
+        self.transport.write(raw_reply(reply, self.server_state.default_headers, keep_alive=True))
+        route.record(reply.status, time.perf_counter() - began)
+        self.server_state.total_requests += 1
+        self.taken = 0
+        self.stage = _NEXT
+        self.since = self.watch.now
+        return True
+
+    def _begin_direct(self, direct: Direct, keep_alive: bool) -> None:
+        headers = self.server_state.default_headers
+        self.cycle = DirectCycle(direct, self.transport, headers, keep_alive, self._direct_done)  # type: ignore[assignment]
+
+    def _complete_direct(self, body: bytes) -> None:
+        """Answer a hot request that arrived as one."""
+        cycle = cast(DirectCycle, self.cycle)
+        cycle.body = body
+        cycle.more_body = False
+        self.stage = _ANSWER
+        self.since = self.watch.now
+        cycle.begin()
 
     def cancel_direct(self) -> None:
         """Answer a hot request that cannot be waited for any longer."""

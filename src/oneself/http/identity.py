@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Final
@@ -104,13 +103,13 @@ class IdentityRoutes:
     async def resolve(self, kind: Kind, exchange: Exchange) -> Reply:
         """Answer a request that resolves identities to a user."""
         caller = await exchange.admit(self._gate)
-        answer, reply = self.ask(kind, caller, exchange.body, exchange.scope["query_string"])
-        return reply(await answer)
+        call, reply = self.ask(kind, caller, exchange.body, query=exchange.scope["query_string"])
+        return reply(await self._engine.submit(call))
 
     def ask(
-        self, kind: Kind, caller: Caller, body: bytes, query: bytes = b""
-    ) -> tuple[asyncio.Future[Outcome], Callable[[Outcome], Reply]]:
-        """Submit a request that resolves identities; return its outcome to be, and what makes a reply of it."""
+        self, kind: Kind, caller: Caller, body: bytes, _ip: str = "", *, query: bytes = b""
+    ) -> tuple[Call, Callable[[Outcome], Reply]]:
+        """Read a request that resolves identities; return its call, and what makes a reply of the outcome."""
         read_only, show_matches = _flags(query)
         if caller.key_only:
             _limit_key_only(read_only or kind == "search")
@@ -124,7 +123,7 @@ class IdentityRoutes:
             asked.request_id or "",
             read_only,
         )
-        return self._engine.submit(call), partial(_resolved, sent, show_matches)
+        return call, partial(_resolved, sent, show_matches)
 
     async def modify(self, path_mpid: str, exchange: Exchange) -> Reply:
         """Answer a request to change the identities of the user whose MPID the path names."""

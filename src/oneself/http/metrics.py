@@ -10,7 +10,9 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Gauge", "Groups", "Measures"]
+from oneself.journal import BatchRecord, Entry
+
+__all__ = ["Gauge", "Groups", "Ingestion", "Measures"]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -97,3 +99,46 @@ class Groups(Collector):
         sizes = HistogramMetricFamily("oneself_group_size", "Calls that were answered together.")
         seconds = HistogramMetricFamily("oneself_group_seconds", "Seconds from reading a group to its answers.")
         return [self._sizes.add_to(sizes, []), self._seconds.add_to(seconds, [])]
+
+
+class Ingestion(Collector):
+    """Batches and events by what became of them; give an engine's listeners ``record``.
+
+    Of a batch: ``taken``, ``kept`` (bound to no profile, by an input that may only read), ``dropped`` (its input may
+    not make a profile), ``set_aside``, ``refused``, ``repeated``. Of an event in a batch that was taken or kept:
+    ``taken`` or ``quarantined``.
+    """
+
+    def __init__(self) -> None:
+        self._batches: dict[tuple[str, str], int] = {}
+        self._events: dict[tuple[str, str], int] = {}
+
+    def record(self, _: int, entry: Entry, record: BatchRecord | None) -> None:
+        """Count a batch that was decided on."""
+        if record is None:
+            outcome = "dropped" if entry.decision.error is None else "refused"
+        elif record.batch is None:
+            outcome = "set_aside"
+        else:
+            outcome = "kept" if entry.decision.mpid is None else "taken"
+            self._add(self._events, entry.input, "taken", len(record.batch.events))
+            if record.quarantined:
+                self._add(self._events, entry.input, "quarantined", len(record.quarantined))
+        self._add(self._batches, entry.input, outcome)
+
+    def repeat(self, input_: str) -> None:
+        """Count a batch that had been taken in before."""
+        self._add(self._batches, input_, "repeated")
+
+    def _add(self, counts: dict[tuple[str, str], int], input_: str, outcome: str, count: int = 1) -> None:
+        counts[input_, outcome] = counts.get((input_, outcome), 0) + count
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics."""
+        labels = ["input", "outcome"]
+        batches = CounterMetricFamily("oneself_batches", "Batches, by input and what became of them.", labels=labels)
+        events = CounterMetricFamily("oneself_events", "Events, by input and what became of them.", labels=labels)
+        for family, counts in ((batches, self._batches), (events, self._events)):
+            for key, count in counts.items():
+                family.add_metric(key, count)
+        return [batches, events]

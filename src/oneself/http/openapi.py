@@ -7,8 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
+from oneself.http.admin.description import ADMIN_TYPES, admin_paths
 from oneself.http.alias import AliasBody
+from oneself.http.events import AudienceAnswer
 from oneself.http.identity import Modified, ModifyBody, ResolveBody, Resolved
+from oneself.http.openapi_events import BATCH_SCHEMAS, event_paths
+from oneself.http.openapi_profile import PROFILE_SECURITY, PROFILE_TYPES, profile_paths
 from oneself.http.operations import Health, Readiness
 from oneself.http.web_sdk import WebConfig
 from oneself.http.wire import ErrorBody
@@ -25,8 +29,10 @@ _MEANINGS: Final = {
     "403": "The caller may not do this.",
     "404": "Nobody, or nothing, is found.",
     "408": "The request took too long to arrive.",
+    "409": "As things stand it cannot be done.",
     "413": "The body is too large.",
     "415": "The body's encoding is not understood.",
+    "422": "The body is no JSON; do not send it again.",
     "429": "Too many requests are waiting; nothing was done.",
     "431": "The headers are too large.",
     "503": "The server cannot answer now; try again, with the same request_id.",
@@ -98,8 +104,11 @@ _SUMMARIES: Final = {
 def document() -> bytes:
     """Return the description, as JSON."""
     types = [ResolveBody, ModifyBody, AliasBody, Resolved, Modified, WebConfig, Health, Readiness, ErrorBody]
+    types += [AudienceAnswer, *PROFILE_TYPES, *ADMIN_TYPES]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schemas["ChangeItem"]["anyOf"] = _NOT_BOTH_NULL
+    schemas["TokenBody"]["required"] = ["grant_type"]
+    schemas |= BATCH_SCHEMAS
     paths: dict[str, Any] = {}
     for prefix in ("/v1", "/identity/v1"):
         for kind, summary in _SUMMARIES.items():
@@ -109,6 +118,9 @@ def document() -> bytes:
         paths[f"{prefix}/v1/identity/{{key}}/Alias"] = {"parameters": [_KEY], "post": _alias()}
     for prefix in ("", "/tags"):
         paths[f"{prefix}/JS/v2/{{key}}/config"] = {"parameters": [_KEY], "get": _config()}
+    paths |= event_paths(_errors, _CREDENTIALS, _KEY)
+    paths |= profile_paths(_errors, _MPID)
+    paths |= admin_paths(_errors, _MPID)
     paths |= _operations()
     return msgspec.json.encode({
         "openapi": "3.1.0",
@@ -116,7 +128,7 @@ def document() -> bytes:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": _SECURITY,
+            "securitySchemes": _SECURITY | PROFILE_SECURITY,
             "responses": {status: _error(status) for status in _MEANINGS},
         },
     })  # fmt: skip

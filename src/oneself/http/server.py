@@ -126,6 +126,9 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, answer what was accepted within the grace time, and close what is left."""
         self._watch.stopping = True
+        end_streams: Callable[[], None] | None = getattr(self.config.loaded_app, "end_streams", None)
+        if end_streams is not None:
+            end_streams()
         await super().shutdown(sockets)
         if self.server_state.connections:
             for connection in self._connections():

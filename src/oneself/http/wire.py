@@ -6,7 +6,7 @@ Old and new clients read different parts of an error, so each error body has all
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ __all__ = [
     "Header",
     "HttpError",
     "Reply",
+    "Stream",
     "error_reply",
     "json_reply",
     "preflight_reply",
@@ -36,6 +37,7 @@ CORS: Final[tuple[Header, Header]] = (
 """A browser hides an answer without these from the page, which then repeats its request."""
 
 _CHALLENGE: Final[Header] = (b"www-authenticate", b'Basic realm="Oneself", charset="UTF-8"')
+_BEARER: Final[Header] = (b"www-authenticate", b'Bearer realm="Oneself"')
 _PREFLIGHT: Final[tuple[Header, ...]] = (
     *CORS,
     (b"access-control-allow-methods", ALLOWED_METHODS),
@@ -52,6 +54,7 @@ CODES: Final = {
     408: "REQUEST_TIMEOUT",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "UNPROCESSABLE_CONTENT",
     429: "TOO_MANY_REQUESTS",
     431: "REQUEST_HEADER_FIELDS_TOO_LARGE",
     500: "INTERNAL_ERROR",
@@ -87,15 +90,33 @@ class Reply(NamedTuple):
     body: bytes
 
 
+class Stream(NamedTuple):
+    """An answer in pieces. ``done`` is called once when no more of it is sent, also where none ever was."""
+
+    status: int
+    headers: list[Header]
+    pieces: AsyncGenerator[bytes, None]
+    done: Callable[[], None]
+
+
 class HttpError(Exception):
     """A request that is answered with an error; ``message`` tells the caller what to do.
 
     ``code`` defaults to the usual one of the status; ``retry_after`` is whole seconds; ``allow`` are the methods
-    that a 405 names.
+    that a 405 names; ``bearer`` tells with a 401 that a token is needed;
+    ``headers`` are further ones of the answer.
     """
 
     def __init__(
-        self, status: int, message: str, *, code: str = "", retry_after: int | None = None, allow: str = ""
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        retry_after: int | None = None,
+        allow: str = "",
+        bearer: bool = False,
+        headers: Sequence[Header] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -103,6 +124,8 @@ class HttpError(Exception):
         self.code = code or CODES.get(status, "BAD_REQUEST")
         self.retry_after = retry_after
         self.allow = allow
+        self.bearer = bearer
+        self.headers = headers
 
 
 _encode = msgspec.json.Encoder().encode
@@ -125,9 +148,9 @@ def error_reply(error: HttpError, request_id: str = "") -> Reply:
 
 def _extra(error: HttpError) -> Sequence[Header]:
     """Return the headers that only this error has."""
-    extra: list[Header] = []
+    extra: list[Header] = [*error.headers]
     if error.status == 401:
-        extra.append(_CHALLENGE)
+        extra.append(_BEARER if error.bearer else _CHALLENGE)
     if error.retry_after is not None:
         extra.append((b"retry-after", b"%d" % max(1, error.retry_after)))
     if error.allow:

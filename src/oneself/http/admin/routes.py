@@ -1,0 +1,60 @@
+"""The paths of the admin API and what answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from oneself.config import Config
+from oneself.http.admin.access import Access
+from oneself.http.admin.aliases import AliasRoutes
+from oneself.http.admin.feed import Feed
+from oneself.http.admin.live import LiveRoutes
+from oneself.http.admin.quarantine import QuarantineRoutes
+from oneself.http.admin.timeline import TimelineRoutes
+from oneself.http.admin.users import UserRoutes
+from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
+from oneself.http.exchange import Handler
+from oneself.http.ports import Engine
+from oneself.http.tokens import Tokens
+
+__all__ = ["AdminRoutes"]
+
+_WORKSPACE: Final = "/admin/workspaces/{workspace}"
+_USER: Final = f"{_WORKSPACE}/users/{{mpid}}"
+_ASIDE: Final = f"{_WORKSPACE}/quarantine/{{position}}"
+
+_GET: Final = frozenset({"GET", "HEAD"})
+_POST: Final = frozenset({"POST"})
+
+
+class AdminRoutes:
+    """What answers the admin API: ``paths`` are path, methods and handler. ``clock`` gives unix seconds."""
+
+    def __init__(self, config: Config, tokens: Tokens, engine: Engine, clock: Callable[[], float]) -> None:
+        self._feed = Feed()
+        tally = Tally()
+        engine.listeners.extend([tally.note, self._feed.note])
+        access = Access(config, tokens, engine)
+        workspaces = WorkspaceRoutes(config, access, tally, clock)
+        users, timeline = UserRoutes(access, engine, clock), TimelineRoutes(access, engine)
+        aliases = AliasRoutes(access, engine)
+        live = LiveRoutes(access, tokens, engine, self._feed)
+        quarantine = QuarantineRoutes(config, access, engine)
+        self.paths: list[tuple[str, frozenset[str], Handler]] = [
+            ("/admin/workspaces", _GET, workspaces.workspaces),
+            (f"{_WORKSPACE}/users", _GET, users.search),
+            (_USER, _GET, users.details),
+            (f"{_USER}/devices", _GET, users.devices),
+            (f"{_USER}/timeline", _GET, timeline.timeline),
+            (f"{_USER}/aliases", _GET, aliases.aliases),
+            (f"{_WORKSPACE}/aliases/{{position}}/undo", _POST, aliases.undo),
+            (f"{_WORKSPACE}/live", _GET, live.live),
+            (f"{_WORKSPACE}/quarantine", _GET, quarantine.rows),
+            (_ASIDE, _GET, quarantine.item),
+            (f"{_ASIDE}/replay", _POST, quarantine.replay),
+        ]
+
+    def end_streams(self) -> None:
+        """End every live stream: the server stops."""
+        self._feed.end()
