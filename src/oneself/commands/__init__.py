@@ -18,6 +18,10 @@ COMMANDS: Final = {
     "check": ("oneself.commands.check:check", "Validate a configuration file."),
     "resolve": ("oneself.commands.resolve:resolve", "Answer identity requests without a server, with their traces."),
     "why": ("oneself.commands.why:why", "Tell the decisions behind a profile or a request, in words."),
+    "import": ("oneself.commands.import_:import_", "Take in files of profile updates and events."),
+    "export": ("oneself.commands.export:export", "Write profiles and events to a file."),
+    "replay": ("oneself.commands.replay:replay", "Prove that the live state is what the journal says; look back."),
+    "whatif": ("oneself.commands.whatif:whatif", "Try another configuration on the recorded history."),
     "bench": ("oneself.commands.bench:bench", "Run the benchmarks."),
 }
 """Each command's place, ``MODULE:ATTRIBUTE``, and its line in ``oneself --help``."""

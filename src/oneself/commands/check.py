@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from oneself.config import PLATFORM_KINDS, Config, load
+from oneself.config import DAY_MS, PLATFORM_KINDS, Config, load
 from oneself.errors import ConfigError
 from oneself.identity import HOLDERS_READ, Policy
 
@@ -125,12 +125,22 @@ def _ordered(policy: Policy, types: frozenset[str]) -> list[str]:
     return [type_ for type_ in policy.priority if type_ in types]
 
 
+def _span(kept_ms: int) -> str:
+    """Return for how long something is kept, in words."""
+    if not kept_ms:
+        return "for ever"
+    days, rest = divmod(kept_ms, DAY_MS)
+    return f"{kept_ms / 1000:g} s" if rest else f"{days} days"
+
+
 def _lines(summary: dict[str, Any]) -> Iterator[str]:
     """Yield the summary as lines to read."""
     yield f"storage: {summary['storage'] or 'the folder given to the command'}"
     for one in summary["workspaces"]:
         numbers = f"id {one['id']}, account {one['account']}, organization {one['organization']}"
         yield f"workspace {one['name']}: {numbers}, scope {one['scope']}"
+        yield f"  kept:      events {_span(one['data_retention_ms'])}, profiles {_span(one['profile_lifetime_ms'])}"
+        yield f"  sources:   {' > '.join(one['source_priority'])}"
     for one in summary["inputs"]:
         how = [*(["key and secret"] if one["has_secret"] else []), *(["key alone"] if one["key_only"] else [])]
         yield f"input {one['id']}: {one['kind']}, by {' or '.join(how)}, {one['protection']}"

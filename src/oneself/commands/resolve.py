@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import re
@@ -15,6 +16,7 @@ from typing import BinaryIO, Final, Literal, Protocol
 import click
 import msgspec
 
+from oneself.commands.place import place_of
 from oneself.config import load
 from oneself.config.table import listed, meant
 from oneself.engine import ENVIRONMENTS
@@ -23,10 +25,12 @@ from oneself.identity import (
     HOLDERS_READ,
     IDENTITY_TYPES,
     Decision,
+    Identity,
     IdentityChange,
     Policy,
     Prepared,
     Request,
+    Unlink,
     View,
     apply,
     build,
@@ -34,10 +38,9 @@ from oneself.identity import (
     prepare,
 )
 from oneself.identity.names import FROM_EVENTS
-from oneself.journal import Entry
-from oneself.store import EmbeddedStore, Wanted
+from oneself.store import Place, Wanted
 
-__all__ = ["Folder", "Memory", "State", "answer", "resolve"]
+__all__ = ["Memory", "State", "Stored", "answer", "resolve"]
 
 
 class State(Protocol):
@@ -79,31 +82,72 @@ class Memory:
             apply(self._all, change, self._position)
 
 
-class Folder:
-    """A state that begins as what a data folder has, whose server may be running, and leaves the folder as it is."""
+class Stored(Memory):
+    """A state that begins as what a store has, whose servers may be running, and leaves it as it is.
 
-    def __init__(self, folder: Path, space: str) -> None:
+    What is asked for is read once, and from then on remembered with what decisions made of it.
+    """
+
+    def __init__(self, place: Place, space: str) -> None:
+        super().__init__()
         self._space = space
-        self._store = EmbeddedStore(folder, read_only=True)
+        self._store = place.store(read_only=True)
+        self._read: dict[Identity, float] = {}  # how many of its holders were read; infinite where all were
+        self._known: set[int] = set()
+        self._left: set[tuple[int, Identity]] = set()
         self._runner = asyncio.Runner()
-        self._runner.run(self._store.open())
+        try:
+            self._runner.run(self._store.open())
+        except BaseException:
+            self._runner.close()
+            raise
+        self._position = self._begin = self._store.position
 
     def view(self, prepared: Prepared) -> View:
         """Return all that the decision on a request must see."""
-        wanted = {self._space: Wanted(prepared.identities, prepared.mpids)}
-        margin = 1 + len(prepared.request.changes)
-        self._reading = self._runner.run(self._store.read(wanted, margin=margin))
-        return self._reading.views[self._space]
+        short = [identity for identity in prepared.identities if self._is_short(identity)]
+        mpids = [mpid for mpid in prepared.mpids if mpid not in self._known]
+        if short or mpids:
+            crowded = [mpid for mpid, profile in self._all.profiles.items() if profile.more]
+            margin = len(self._left) + len(prepared.identities)
+            wanted = {self._space: Wanted(short, [*mpids, *crowded])}
+            reading = self._runner.run(self._store.read(wanted, margin=margin))
+            self._known.update(mpids)
+            self._learn(reading.views[self._space], HOLDERS_READ + margin)
+        return super().view(prepared)
 
     def keep(self, decision: Decision) -> None:
         """Make the changes of a decision, so that the next one sees them."""
-        self._reading.keep(Entry(0, self._space, "", 0, Request("identify"), decision))
-        self._store.imagine(self._reading)
+        self._left |= {(c.mpid, (c.type, c.value)) for c in decision.changes if isinstance(c, Unlink)}
+        super().keep(decision)
 
     def close(self) -> None:
-        """Close the folder."""
+        """Close the store."""
         self._runner.run(self._store.close())
         self._runner.close()
+
+    def _is_short(self, identity: Identity) -> bool:
+        """Tell whether of an identity more holders must be read: none were, or too many of them have left."""
+        left = sum(1 for _, gone in self._left if gone == identity)
+        return self._read.get(identity, 0) - left < HOLDERS_READ
+
+    def _learn(self, stored: View, limit: int) -> None:
+        """Add what a store has to what was decided since: of what is known already that holds.
+
+        Of an identity at most ``limit`` holders were read.
+        """
+        every = self._all
+        for identity, rows in stored.holders.items():
+            self._read[identity] = limit if len(rows) >= limit else math.inf
+            since = [row for row in every.holders.get(identity, ()) if row[0] > self._begin]
+            every.holders[identity] = since + [row for row in rows if (row[1], identity) not in self._left]
+            if identity in stored.guarded:
+                every.guarded.add(identity)
+        for mpid, profile in stored.profiles.items():
+            every.profiles.setdefault(mpid, profile)
+        for (mpid, identity), at in stored.further.items():
+            if (mpid, identity) not in self._left:
+                every.further.setdefault((mpid, identity), at)
 
 
 def answer(state: State, policy: Policy, request: Request, fresh_mpid: int) -> Decision:
@@ -122,6 +166,7 @@ def answer(state: State, policy: Policy, request: Request, fresh_mpid: int) -> D
     type=click.Path(path_type=Path, file_okay=False),
     help="Begin with what this data folder has; the folder stays as it is, and its server may be running.",
 )
+@click.option("--database", metavar="URL", help="Begin with what this PostgreSQL database has, likewise.")
 @click.option("--environment", type=click.Choice(ENVIRONMENTS), default=ENVIRONMENTS[0], show_default=True)
 @click.option("--kind", type=click.Choice(["identify", "login", "logout", "search"]), help="Default: identify.")
 @click.option("--identity", "identities", multiple=True, metavar="TYPE=VALUE", help="An identity; may be repeated.")
@@ -133,6 +178,7 @@ def resolve(
     config: Path | None,
     scope: str | None,
     data: Path | None,
+    database: str | None,
     environment: str,
     kind: str | None,
     identities: tuple[str, ...],
@@ -146,7 +192,7 @@ def resolve(
     One request is given by options, or several by JSON lines on standard input, each with "kind" (identify,
     login, logout, search or modify), "known_identities" and "previous_mpid", or for modify with "mpid" and
     "identity_changes". Whatever they change is forgotten when the command ends. Without --config the default
-    policy decides. With --data it is decided over what a server has stored.
+    policy decides. With --data or --database it is decided over what a server has stored.
 
     \b
     Example:
@@ -155,10 +201,11 @@ def resolve(
     """
     scope, policy = _policy(config, scope)
     source = random.SystemRandom() if seed is None else random.Random(seed)
+    place = None if data is None and database is None else place_of(data, database)
     with ExitStack() as opened:
         state: State = Memory()
-        if data is not None:
-            state = opened.enter_context(closing(Folder(data, f"{scope}/{environment}")))
+        if place is not None:
+            state = opened.enter_context(closing(Stored(place, f"{scope}/{environment}")))
         for request in _read_history(history) if history is not None else ():
             answer(state, policy, request, _random_mpid(source))
         for number, request in enumerate(_requests(kind, identities, previous_mpid)):

@@ -11,15 +11,15 @@ import click
 import msgspec
 import structlog
 
-from oneself.config import PLATFORM_KINDS, Config, Input, generate, load
+from oneself.commands.place import DEFAULT_DATA
+from oneself.config import Config, Input, generate, load
 from oneself.errors import ConfigError, OneselfError
 from oneself.logs import Level, configure
+from oneself.store.place import Place
 
 __all__ = ["serve"]
 
 _log = structlog.get_logger("oneself.serve")
-
-DEFAULT_DATA = Path("oneself-data")
 
 _SWITCH_SECONDS = 0.0005
 """How long one thread may keep another from running; the thread that waits for the disk must not wait for long."""
@@ -30,7 +30,7 @@ _COLLECT_AFTER = (50_000, 20, 50)
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
-    data: Path
+    place: Place
     host: str
     port: int
     tls_cert: Path | None
@@ -84,11 +84,11 @@ def serve(
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key belong together; give both or neither.")
     configure(log_level)
-    config, folder, generated = _configuration(config_file, data)
+    config, place, generated = _configuration(config_file, data)
     if workers > 1:
         raise click.UsageError("--workers above 1 needs a database; one server writes to a data folder.")
     options = _Options(
-        config=config, data=folder, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, demo=demo,
+        config=config, place=place, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, demo=demo,
         generated=generated,
     )  # fmt: skip
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -96,8 +96,8 @@ def serve(
     _run(options)
 
 
-def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config, Path, Path | None]:
-    """Return the configuration, the data folder, and the path of the configuration where that was generated."""
+def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config, Place, Path | None]:
+    """Return the configuration, where the data is, and the path of the configuration where that was generated."""
     if config_file is not None:
         config = load(config_file, os.environ)
         generated = None
@@ -107,10 +107,11 @@ def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config,
         if not generated.exists():
             generate(folder)
         config = load(generated, os.environ)
-    if config.database is not None:
-        source = str(config_file or generated)
-        raise ConfigError(source, [("database", "this version keeps its data in a folder only; set data instead.")])
-    return config, data or config.data or DEFAULT_DATA, generated
+    if config.database is not None and config_file is not None and data is not None:
+        raise ConfigError(
+            str(config_file), [("database", "is given together with --data; the data lives in one place.")]
+        )
+    return config, Place(data or config.data or DEFAULT_DATA, config.database), generated
 
 
 def _run(options: _Options) -> None:
@@ -124,9 +125,9 @@ async def _serve(options: _Options) -> None:
     from oneself.engine.engine import clock_ms
     from oneself.http import Gauge, Groups, ServerSettings, create_app
     from oneself.http import serve as serve_http
-    from oneself.store import EmbeddedStore
+    from oneself.jobs import Jobs
 
-    store = EmbeddedStore(options.data)
+    store = options.place.store()
     await store.open()
     try:
         groups = Groups()
@@ -140,8 +141,10 @@ async def _serve(options: _Options) -> None:
             settings = ServerSettings(
                 host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
             )
-            app = create_app(options.config, engine, collectors=[groups, position])
+            jobs = Jobs(engine, options.config)
+            app = create_app(options.config, engine, collectors=[groups, position, jobs])
             gc.freeze()
+            await jobs.start()
             try:
                 await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
                 _log.info("stopping")
@@ -149,6 +152,8 @@ async def _serve(options: _Options) -> None:
                 raise OneselfError(
                     f"Cannot serve {options.host}:{options.port}: {error.strerror or error}."
                 ) from error
+            finally:
+                await jobs.stop()
         finally:
             await engine.stop()
     finally:
@@ -157,32 +162,38 @@ async def _serve(options: _Options) -> None:
 
 
 async def _fill(engine: object, config: Config) -> None:
-    from oneself.demo import fill
+    from oneself.demo import Inputs, fill
     from oneself.engine import Engine
+    from oneself.engine.engine import clock_ms
+    from oneself.engine.sources import sources_of
 
     assert isinstance(engine, Engine)
     workspace = config.workspaces[0]
-    own = [input_ for input_ in config.inputs if input_.workspace == workspace.name]
-    web = next((i for i in own if i.kind in PLATFORM_KINDS), None)
-    server = next((i for i in own if i.kind == "server"), web)
-    if web is None or server is None:
+    own = [source for source in sources_of(config).values() if source.workspace == workspace.name]
+    platforms = [source for source in own if source.platform]
+    if not platforms:
         raise ConfigError("--demo", [("input", f"workspace {workspace.name} needs a web input for the sample shop.")])
-    made = await fill(engine, f"{workspace.scope}/production", web.id, server.id)
+    web = next((source for source in platforms if source.kind == "web"), platforms[0])
+    app = next((source for source in platforms if source is not web), web)
+    server = next((source for source in own if source.kind == "server"), web)
+    made = await fill(engine, workspace.scope, Inputs(web, app, server), clock_ms())
     click.echo(f"The sample shop is in workspace {workspace.name} ({made} new decisions).")
 
 
 def _greet(options: _Options, port: int) -> None:
-    _log.info("serving", host=options.host, port=port, tls=options.tls_cert is not None, data=str(options.data))
+    _log.info("serving", host=options.host, port=port, tls=options.tls_cert is not None, data=str(options.place))
     scheme = "https" if options.tls_cert else "http"
     host = f"[{options.host}]" if ":" in options.host else options.host
     url = f"{scheme}://{host}:{port}"
-    click.echo(f"Oneself serves {url} with its data in {options.data}")
+    click.echo(f"Oneself serves {url} with its data in {options.place}")
     if options.generated is not None:
         click.echo(f"Its configuration, which holds the keys, is {options.generated}")
         for input_ in options.config.inputs:
             click.echo(
                 f"  {input_.name:7} key {input_.key}" + ("" if input_.key_only else f" secret {input_.secret}")
             )
+        for client in options.config.api_clients:
+            click.echo(f"  API client {client.client_id} secret {client.client_secret}")
         server = next((i for i in options.config.inputs if i.secret and not i.key_only), None)
         if server is not None:
             click.echo("Try it:\n" + _curl(url, server, insecure=options.tls_cert is not None))

@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 import msgspec
 
+from oneself.commands.place import place_of
 from oneself.errors import OneselfError
 from oneself.explain import explain
 from oneself.journal import Entry
-from oneself.store import EmbeddedStore, Store, StoredProfile
+from oneself.store import Place, Store, StoredProfile
 
 __all__ = ["why"]
 
@@ -29,13 +30,11 @@ class _NotFound(OneselfError):
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("oneself-data"),
-    show_default=True,
-    envvar="ONESELF_DATA",
-    help="Data folder; its server may be running.",
+    help="Data folder; its server may be running.  [default: ./oneself-data]",
 )
+@click.option("--database", metavar="URL", help="PostgreSQL database, instead of a folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the profile, then each decision.")
-def why(name: str, data: Path, as_json: bool) -> None:
+def why(name: str, data: Path | None, database: str | None, as_json: bool) -> None:
     """Tell the decisions behind a profile or a request, in words, oldest first.
 
     \b
@@ -43,7 +42,7 @@ def why(name: str, data: Path, as_json: bool) -> None:
       oneself why 4611686018427387904
       oneself why ana-signs-up --data ./oneself-data
     """
-    profile, entries = asyncio.run(_look_up(name, data))
+    profile, entries = asyncio.run(_look_up(name, place_of(data, database)))
     if as_json:
         if profile is not None:
             click.echo(msgspec.json.encode(profile).decode())
@@ -55,15 +54,15 @@ def why(name: str, data: Path, as_json: bool) -> None:
     click.echo("\n\n".join("\n".join(_tell(position, entry)) for position, entry in entries))
 
 
-async def _look_up(name: str, data: Path) -> tuple[StoredProfile | None, list[tuple[int, Entry]]]:
+async def _look_up(name: str, place: Place) -> tuple[StoredProfile | None, list[tuple[int, Entry]]]:
     """Return the profile that a name is the MPID of, if any, and the decisions to tell."""
-    store = EmbeddedStore(data, read_only=True)
+    store = place.store(read_only=True)
     await store.open()
     try:
         profile = await store.profile(int(name)) if _MPID.fullmatch(name) and abs(int(name)) < 1 << 63 else None
         positions = profile.decisions if profile is not None else await store.find_request(name)
         if not positions:
-            raise _NotFound(f"Neither a profile nor a request in {data} is named {name}.")
+            raise _NotFound(f"Neither a profile nor a request in {place} is named {name}.")
         return profile, [(position, await _entry(store, position)) for position in positions]
     finally:
         await store.close()
