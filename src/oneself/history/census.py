@@ -1,0 +1,175 @@
+"""Counting what a trial's pairs come to: who is kept, split and fused, and what moves (docs/whatif.md)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nlargest
+from typing import Final
+
+from oneself.history.report import Largest, Moved, Profiles, Users
+from oneself.history.tally import Pair
+from oneself.history.trial import Trial
+
+__all__ = ["BUCKETS", "Census"]
+
+BUCKETS: Final = (0, 1, 2, 4, 8, 16)
+"""Profiles are counted by how many identities they hold: as many at the most as each of these, and more."""
+
+_TOP: Final = 10
+
+
+class Census:
+    """Everything about profiles that is counted once a trial is over; arrays go by the tally's numbers.
+
+    ``held`` and ``known`` are of the profiles under the other policy, ``parts`` says how many profiles of the other
+    side each has requests with, ``total`` how many requests, and ``main`` the one with most of them. Of two with as
+    many it is the one with the same MPID, else the one that came first.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.tally = tally = trial.tally
+        login = trial.policy.login
+        for profile in trial.world.profiles():
+            tally.number(profile.mpid)
+        size = self._size = len(tally.numbers) + 1
+        self.exists = bytearray(size)
+        self.known = bytearray(size)
+        self.held = _zeros(size)
+        for profile in trial.world.profiles():
+            number = tally.number(profile.mpid)
+            self.exists[number] = 1
+            self.held[number] = sum(map(len, profile.held.values())) + sum(profile.more.values())
+            self.known[number] = not login.isdisjoint(profile.held)
+        self.parts_before, self.parts_after = _zeros(size), _zeros(size)
+        self.total_before, self.total_after = _zeros(size), _zeros(size)
+        self.main_before, self.main_after = _zeros(size), _zeros(size)
+        self._count_pairs(size)
+        self.requests_before, self.requests_after = array("I", self.total_before), array("I", self.total_after)
+        for counted, requests in (
+            (tally.unanswered, self.requests_before),
+            (tally.newly_answered, self.requests_after),
+        ):
+            for number, more in counted.items():
+                requests[number] += more
+
+    def _count_pairs(self, size: int) -> None:
+        tally = self.tally
+        most_before, most_after = _zeros(size), _zeros(size)
+        for pair in tally.pairs():
+            before, after, requests = pair
+            self.parts_before[before] += 1
+            self.parts_after[after] += 1
+            self.total_before[before] += requests
+            self.total_after[after] += requests
+            if _is_more(requests, most_before[before], after == before, self.main_before[before]):
+                most_before[before], self.main_before[before] = requests, after
+            if _is_more(requests, most_after[after], after == before, self.main_after[after]):
+                most_after[after], self.main_after[after] = requests, before
+
+    def stays(self, before: int, after: int) -> bool:
+        """Tell whether requests of a pair stay with their user: each is the larger part of the other."""
+        return self.main_before[before] == after and self.main_after[after] == before
+
+    def was_known(self, number: int) -> bool:
+        """Tell whether a recorded profile is known at the end."""
+        return self.tally.login[number] > 0
+
+    def is_split(self, before: int) -> bool:
+        """Tell whether the requests of a recorded profile come to several."""
+        return self.parts_before[before] > 1
+
+    # -- counting ----------------------------------------------------------------------------------------------
+
+    def profiles_before(self) -> Profiles:
+        """Count the recorded profiles."""
+        tally = self.tally
+        numbers = (number for number in range(1, self._size) if tally.made[number])
+        return _profiles((tally.held[number], self.was_known(number)) for number in numbers)
+
+    def profiles_after(self) -> Profiles:
+        """Count the profiles under the other policy."""
+        numbers = (number for number in range(1, self._size) if self.exists[number])
+        return _profiles((self.held[number], bool(self.known[number])) for number in numbers)
+
+    def users(self, wanted: Callable[[int], bool] = lambda _: True) -> Users:
+        """Count what becomes of recorded profiles that have requests, of all of them or of some."""
+        joined = bytearray(self._size)
+        for before, after, _ in self.tally.pairs():
+            if self.parts_after[after] > 1:
+                joined[before] = 1
+        all_ = kept = split = fused = both = gone = 0
+        for number in range(1, self._size):
+            parts = self.parts_before[number]
+            if not (parts or number in self.tally.unanswered) or not wanted(number):
+                continue
+            all_ += 1
+            gone += not parts
+            split += parts > 1
+            fused += joined[number]
+            both += parts > 1 and joined[number]
+            kept += parts == 1 and not joined[number]
+        return Users(all_, kept, split, fused, both, gone)
+
+    def moved(self) -> tuple[Moved, list[int]]:
+        """Count the requests and batches that move, not their events; return the positions of the batches, too."""
+        requests = sum(pair.requests for pair in self.tally.pairs() if not self.stays(pair.before, pair.after))
+        trial = self.trial
+        batches = [
+            at for at, pair in zip(trial.batch_at, trial.batch_pairs, strict=True)
+            if not self.stays(pair >> 32, pair & 0xFFFF_FFFF)
+        ]  # fmt: skip
+        return Moved(requests, len(batches), 0, 0), batches
+
+    def gains(self, pair: Pair) -> bool:
+        """Tell whether requests of a pair are anonymous history that a known user gains."""
+        return bool(self.known[pair.after]) and not self.was_known(pair.before)
+
+    def loses(self, pair: Pair) -> bool:
+        """Tell whether requests of a pair are history that a known user loses."""
+        return self.was_known(pair.before) and not self.known[pair.after]
+
+    # -- the largest -------------------------------------------------------------------------------------------
+
+    def largest_before(self, by: array[int]) -> list[Largest]:
+        """Return the recorded profiles that have most of something, by number."""
+        tally, requests = self.tally, self.requests_before
+        found = _most(tally.made, by, self._size)
+        return [Largest(self.mpid(n), self.was_known(n), tally.held[n], requests[n]) for n in found]
+
+    def largest_after(self, by: array[int]) -> list[Largest]:
+        """Return the profiles under the other policy that have most of something, by number."""
+        found = _most(self.exists, by, self._size)
+        return [Largest(self.mpid(n), bool(self.known[n]), self.held[n], self.requests_after[n]) for n in found]
+
+    def mpid(self, number: int) -> str:
+        """Return the MPID of a number, as JSON has it."""
+        return str(self.tally.numbers.mpids[number])
+
+
+def _most(exists: Sequence[int], by: array[int], size: int) -> list[int]:
+    numbers = (number for number in range(1, size) if exists[number] and by[number])
+    return nlargest(_TOP, numbers, lambda number: (by[number], -number))
+
+
+def _zeros(size: int) -> array[int]:
+    return array("I", bytes(4 * size))
+
+
+def _is_more(requests: int, most: int, same: bool, main: int) -> bool:
+    return requests > most or (requests == most and (same or not main))
+
+
+def _profiles(rows: Iterable[tuple[int, bool]]) -> Profiles:
+    """Count profiles, given how many identities each holds and whether it is known."""
+    all_ = known = orphans = identities = 0
+    buckets = [0] * (len(BUCKETS) + 1)
+    for held, is_known in rows:
+        all_ += 1
+        known += is_known
+        orphans += not held
+        identities += held
+        buckets[bisect_left(BUCKETS, held)] += 1
+    return Profiles(all_, known, all_ - known - orphans, orphans, identities, tuple(buckets))

@@ -1,0 +1,128 @@
+"""Who is whom: which profiles the requests of each recorded profile come to under another policy (docs/whatif.md).
+
+A recorded profile and one of the other policy are *partners* where requests stand on both. Nearly every profile has
+one partner, so that is kept in arrays by the number of the profile; all further pairs are in dictionaries.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from oneself.history.numbers import Numbers
+
+__all__ = ["Pair", "Tally"]
+
+_LOW = (1 << 32) - 1
+_BLOCK = 4_096
+
+
+class Pair(NamedTuple):
+    """Numbers of a recorded profile and of one under the other policy, and how many requests stand on both."""
+
+    before: int
+    after: int
+    requests: int
+
+
+class Tally:
+    """The profiles of one space by their numbers, and their pairs.
+
+    ``made`` says of each number whether a recorded profile has it, ``held`` and ``login`` how many identities, and
+    how many of a login type, that holds. ``partner`` is the first profile that its requests came to, ``requests`` how
+    many stand there; ``parted`` has the latest one of those whose requests have come to several. ``unanswered`` and
+    ``newly_answered`` count by number the requests that are answered with a profile only before, and only after.
+    """
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+        self.made = array("B")
+        self.held = array("I")
+        self.login = array("I")
+        self.unanswered: dict[int, int] = {}
+        self.newly_answered: dict[int, int] = {}
+        self.partner = array("I")
+        self.requests = array("I")
+        self.parted: dict[int, int] = {}
+        self._first_of = array("I")
+        self._further: dict[int, int] = {}
+        self._on_device: dict[tuple[int, str], int] = {}
+        self.fit()
+
+    def number(self, mpid: int) -> int:
+        """Return the number of a profile, a new one where it has none."""
+        number = self.numbers.of(mpid)
+        if number >= len(self.made):
+            self.fit()
+        return number
+
+    def fit(self) -> None:
+        """Have room for every number."""
+        for by_number in (self.made, self.held, self.login, self.partner, self.requests, self._first_of):
+            while len(by_number) <= len(self.numbers):
+                by_number.frombytes(bytes(_BLOCK * by_number.itemsize))
+
+    def stays(self, before: int, after: int) -> bool:
+        """Count a request that stands on a pair of MPIDs, if all of the recorded profile's stand there; tell that."""
+        number = self.numbers.numbers.get(before, 0)
+        if self.numbers.mpids[self.partner[number]] != after or number in self.parted:
+            return False
+        self.requests[number] += 1
+        return True
+
+    def make(self, mpid: int, held: int, login: int) -> bool:
+        """Count a request that makes the same profile both ways, with as many identities; False where it is known."""
+        number = self.number(mpid)
+        if self.made[number] or self.partner[number] or self._first_of[number]:
+            return False
+        self.made[number] = self.requests[number] = 1
+        self.held[number], self.login[number] = held, login
+        self.partner[number] = self._first_of[number] = number
+        return True
+
+    def count(self, before: int, after: int) -> bool:
+        """Count a request that stands on a pair, by numbers; tell whether it is the first to part or join by it."""
+        partner = self.partner[before]
+        if not partner:
+            self.partner[before] = after
+            self.requests[before] = 1
+            if self._first_of[after]:
+                return True
+            self._first_of[after] = before
+            return False
+        if partner == after:
+            self.requests[before] += 1
+            return False
+        self.parted.setdefault(before, partner)
+        pair = before << 32 | after
+        known = self._further.get(pair)
+        if known is not None:
+            self._further[pair] = known + 1
+            return False
+        self._further[pair] = 1
+        if not self._first_of[after]:
+            self._first_of[after] = before
+        return True
+
+    def part(self, before: int, after: int, device: str | None) -> None:
+        """Remember what a client of a parted profile was answered with."""
+        self.parted[before] = after
+        if device:
+            self._on_device[before, device] = after
+
+    def answered(self, mpid: int, device: str | None) -> int:
+        """Return the MPID that a client has in the place of a recorded one (docs/whatif.md, "MPIDs in requests")."""
+        number = self.numbers.numbers.get(mpid, 0)
+        after = self.partner[number]
+        if number in self.parted:
+            after = self._on_device.get((number, device), after) if device else self.parted[number]
+        return self.numbers.mpids[after] if after else mpid
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield every pair, those of profiles with one partner first."""
+        for number in range(1, len(self.numbers) + 1):
+            if self.partner[number]:
+                yield Pair(number, self.partner[number], self.requests[number])
+        for pair, requests in self._further.items():
+            yield Pair(pair >> 32, pair & _LOW, requests)

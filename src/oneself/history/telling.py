@@ -1,0 +1,146 @@
+"""The users who tell most of what another policy does, with the decisions that do it (docs/whatif.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from heapq import nlargest
+from typing import Final, NamedTuple
+
+from oneself.history.census import Census
+from oneself.history.report import Example, Share
+from oneself.history.trial import Trial
+from oneself.history.words import Words
+from oneself.identity import Policy
+from oneself.store import Store
+
+__all__ = ["Chosen", "choose", "examples"]
+
+_TOP: Final = 10
+_SHOWN: Final = 5
+_LOW: Final = 0xFFFF_FFFF
+
+
+class Chosen(NamedTuple):
+    """A telling profile, by number; ``recorded`` tells that it is one of the record, whose others are not.
+
+    ``requests`` are those that make it telling.
+    """
+
+    number: int
+    recorded: bool
+    requests: int
+
+
+class Ways(NamedTuple):
+    """The most telling profiles each way, and the requests that known users gain and lose, by their numbers."""
+
+    split: list[Chosen]
+    fused: list[Chosen]
+    gained: list[Chosen]
+    lost: list[Chosen]
+    gains: Counter[int]
+    losses: Counter[int]
+
+
+def choose(census: Census) -> Ways:
+    """Choose the most telling profiles each way.
+
+    Of those that are split the known ones come first, then those of which most requests move; of those that are made
+    of several, the ones with most known users, then with most profiles. Gains and losses go by requests.
+    """
+    gains: Counter[int] = Counter()
+    losses: Counter[int] = Counter()
+    away: Counter[int] = Counter()
+    known_in: Counter[int] = Counter()
+    for pair in census.tally.pairs():
+        if census.gains(pair):
+            gains[pair.after] += pair.requests
+        elif census.loses(pair):
+            losses[pair.before] += pair.requests
+        if census.is_split(pair.before) and census.main_before[pair.before] != pair.after:
+            away[pair.before] += pair.requests
+        if census.parts_after[pair.after] > 1:
+            known_in[pair.after] += census.was_known(pair.before)
+    split = nlargest(_TOP, away, lambda n: (census.was_known(n), away[n], -n))
+    fused = nlargest(_TOP, known_in, lambda n: (known_in[n], census.parts_after[n], census.total_after[n], -n))
+    return Ways(
+        [Chosen(number, True, away[number]) for number in split],
+        [Chosen(number, False, census.total_after[number]) for number in fused],
+        [Chosen(number, False, gains[number]) for number in nlargest(_TOP, gains, lambda n: (gains[n], -n))],
+        [Chosen(number, True, losses[number]) for number in nlargest(_TOP, losses, lambda n: (losses[n], -n))],
+        gains,
+        losses,
+    )
+
+
+async def examples(
+    chosen: Iterable[Chosen], census: Census, store: Store, policies: Mapping[tuple[str, int], Policy], words: Words
+) -> list[Example]:
+    """Return what a report tells of chosen profiles, but for those of which no decision was kept."""
+    teller = _Teller(list(chosen), census)
+    return [await teller.example(one, store, policies, words) for one in teller.chosen]
+
+
+class _Teller:
+    """Looks up what is told of some profiles, in one pass over the pairs."""
+
+    def __init__(self, chosen: list[Chosen], census: Census) -> None:
+        self.census = census
+        self.trial: Trial = census.trial
+        wanted = {(one.recorded, one.number) for one in chosen}
+        self.shares: dict[tuple[bool, int], list[tuple[int, int]]] = {one: [] for one in wanted}
+        for before, after, requests in census.tally.pairs():
+            for side, number, other in ((True, before, after), (False, after, before)):
+                if (side, number) in wanted:
+                    self.shares[side, number].append((requests, other))
+        self.places = self._places(wanted)
+        self.chosen = [one for one in chosen if (one.recorded, one.number) in self.places]
+
+    def _places(self, wanted: set[tuple[bool, int]]) -> dict[tuple[bool, int], int]:
+        """Return where the first decision is kept that parted or joined each profile, or else made one known."""
+        found: dict[tuple[bool, int], int] = {}
+        for pair, place in self.trial.evidence.items():
+            for one in ((True, pair >> 32), (False, pair & _LOW)):
+                if one in wanted:
+                    found[one] = min(place, found.get(one, place))
+        for one in wanted - found.keys():
+            recorded, number = one
+            befores = [number] if recorded else [other for _, other in self.shares[one]]
+            places = [self.trial.turned[before] for before in befores if before in self.trial.turned]
+            if places:
+                found[one] = min(places)
+        return found
+
+    async def example(
+        self, one: Chosen, store: Store, policies: Mapping[tuple[str, int], Policy], words: Words
+    ) -> Example:
+        """Return what is told of a profile."""
+        census, trial = self.census, self.trial
+        position, request, decision = trial.evidence_at(self.places[one.recorded, one.number])
+        entry = await store.entry(position)
+        assert entry is not None, f"the journal has no entry {position}"
+        was = policies[trial.space.rpartition("/")[0], entry.policy]
+        shares = sorted(self.shares[one.recorded, one.number], key=lambda share: (-share[0], share[1]))
+        return Example(
+            mpid=census.mpid(one.number),
+            known=self._known(one.number, one.recorded),
+            identities=self._held(one.number, one.recorded),
+            requests=one.requests,
+            others=[
+                Share(census.mpid(n), self._known(n, not one.recorded), self._held(n, not one.recorded), requests)
+                for requests, n in shares[:_SHOWN]
+            ],
+            others_in_all=len(shares),
+            position=position,
+            at_ms=entry.at_ms,
+            request_id=entry.request_id if words.show_values else "",
+            recorded=words.tell(was, entry.request, entry.decision),
+            instead=words.tell(trial.policy, request, decision),
+        )
+
+    def _known(self, number: int, recorded: bool) -> bool:
+        return self.census.was_known(number) if recorded else bool(self.census.known[number])
+
+    def _held(self, number: int, recorded: bool) -> int:
+        return self.census.tally.held[number] if recorded else self.census.held[number]

@@ -1,0 +1,360 @@
+"""One space's history under another policy: each recorded request is decided again over its own state."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, cast
+
+import msgspec
+
+from oneself.history.numbers import Numbers
+from oneself.history.recorded import Recorded, Was, decode_request
+from oneself.history.tally import Tally
+from oneself.history.world import World
+from oneself.identity import (
+    Alias,
+    AliasOutcome,
+    Change,
+    Create,
+    Decision,
+    Dropped,
+    Guard,
+    Identity,
+    Link,
+    Policy,
+    Refused,
+    Release,
+    Request,
+    Unlink,
+    decide,
+    prepare,
+)
+
+__all__ = ["Counts", "Evidence", "Trial", "Watch"]
+
+USERS: Final = frozenset({"identify", "login", "logout", "modify", "batch"})
+"""The kinds of request that a user stands behind."""
+
+DECIDED: Final = USERS | {"alias", "alias_process", "alias_undo", "release"}
+"""The kinds that are decided again; what the server asks of itself to delete old data decides nothing of users."""
+
+RESOLVED: Final = frozenset({"identify", "login", "logout"})
+SETTLED: Final = RESOLVED | {"batch"}
+"""The kinds whose answers are marked where they change nothing: devices that come back ask the same again."""
+
+_BATCH: Final = b'{"kind":"batch"'
+_STAMP: Final = "device_application_stamp"
+_SPOOLED: Final = 64 * 1024 * 1024
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    kind: str
+
+
+_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(tuple[int, Request, Decision]).decode
+
+Watch = Callable[[int, Request, int, Decision], None]
+"""Told of each request that is decided again: its position, the request with the MPIDs that the client would have,
+the MPID for a new profile, and the decision."""
+
+
+class Counts:
+    """How requests were answered: errors by code, values dropped, links refused and values guarded by reason,
+    aliases by what became of them."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.guarded: Counter[str] = Counter()
+        self.aliases: Counter[str] = Counter()
+
+    def trace(self, dropped: Iterable[Dropped], refused: Iterable[Refused]) -> None:
+        """Count what a decision did not take."""
+        for value in dropped:
+            self.dropped[value.why] += 1
+        for link in refused:
+            self.refused[link.why] += 1
+
+    def change(self, change: Change) -> None:
+        """Count a change that is neither a new profile nor one of a profile's identities."""
+        if isinstance(change, Guard):
+            self.guarded[change.why] += 1
+        elif isinstance(change, Alias):
+            self.aliases["accepted"] += 1
+        elif isinstance(change, AliasOutcome):
+            self.aliases[change.outcome] += 1
+
+
+class Evidence(NamedTuple):
+    """The first request that stood on a pair: its position, the request with mapped MPIDs, and the decision."""
+
+    position: int
+    request: Request
+    decision: Decision
+
+
+class Trial:
+    """A history of one space, recorded and under ``policy``.
+
+    ``fold`` takes the entries that stay as they are, ``take`` those that are decided again. ``was`` is the policy
+    that the record is judged by, the one in force at its end. ``batch_at`` and ``batch_pairs`` have the positions of
+    batches that are answered with a profile both ways, and their pairs.
+    """
+
+    def __init__(self, space: str, policy: Policy, was: Policy, watch: Watch | None = None) -> None:
+        self.space = space
+        self.policy = policy
+        self.was = was
+        numbers = Numbers()
+        self._numbers = numbers.numbers
+        self.world = World(numbers)
+        self.tally = Tally(numbers)
+        self.before, self.after = Counts(), Counts()
+        self.guarded: set[Identity] = set()  # as recorded
+        self.folded = self.decided = 0
+        self.left_out: Counter[str] = Counter()
+        self.batch_at = array("q")
+        self.batch_pairs = array("Q")
+        self.turned: dict[int, int] = {}
+        self.evidence: dict[int, int] = {}
+        self._watch = watch
+        self._spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115  (closed with the trial)
+        self._waiting: list[tuple[int, int]] = []  # aliases that only the other policy accepts: due, position
+        self._made_up: set[int] = set()
+        self._fresh = self._next_fresh()
+
+    def fold(self, position: int, entry: Recorded) -> None:
+        """Take an entry as it was decided, both ways."""
+        was = entry.decision
+        self.folded += 1
+        self._recorded(was)
+        self._note(self.after, was)
+        self.world.keep(was.changes, position)
+        if was.mpid is not None and _decode_kind(entry.request).kind in USERS:
+            number = self.tally.number(was.mpid)
+            self.tally.count(number, number)
+
+    def take(self, position: int, entry: Recorded) -> None:
+        """Decide an entry's request again."""
+        if self._waiting and self._waiting[0][0] <= entry.at_ms:
+            self._apply_aliases(position, entry.at_ms)
+        was, tally = entry.decision, self.tally
+        raw = bytes(entry.request)
+        mark = hash(raw) if was.known else ~hash(raw)
+        number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
+        after = tally.partner[number]
+        settled = self.world.settled
+        if after >= len(settled) or settled[after] != mark or number in tally.parted:
+            self._decide(position, entry, raw, mark)
+            return
+        self.decided += 1
+        tally.requests[number] += 1
+        if was.changes or was.trace.dropped or was.trace.refused:
+            self._recorded(was)
+        if raw.startswith(_BATCH):
+            self._batch(position, number, after)
+        if self._watch is not None:
+            request = self._mapped(decode_request(raw))
+            again = self.world.decide(self.policy, request, entry.at_ms, self._fresh)
+            self._watch(position, request, self._fresh, again)
+
+    def _decide(self, position: int, entry: Recorded, raw: bytes, mark: int) -> None:
+        was, request = entry.decision, decode_request(raw)
+        kind = request.kind
+        if kind not in DECIDED or (was.error is not None and was.error.code == "INVALID_BATCH"):
+            self.left_out[kind] += 1
+            self._recorded(was)
+            self._note(self.after, was)
+            return
+        self.decided += 1
+        if request.mpid is not None or request.previous_mpid is not None or request.alias is not None:
+            request = self._mapped(request)
+        fresh = was.made
+        if fresh is None or fresh in self._made_up:
+            fresh = self._fresh
+        prepared = prepare(self.policy, request)
+        decision = decide(prepared, self.world.seen(prepared), entry.at_ms, fresh)
+        if self._watch is not None:
+            self._watch(position, request, fresh, decision)
+        self._keep(position, decision)
+        if (
+            decision.changes
+            and decision.changes == was.changes
+            and kind in RESOLVED
+            and self._both_make(was, decision)
+        ):
+            return
+        self._recorded(was)
+        if not decision.changes:
+            if kind in SETTLED and request.mpid is None and was.known == decision.known:
+                self.world.settle(prepared, decision, mark)
+        elif kind == "alias" and decision.error is None and was.error is not None:
+            (alias,) = decision.changes
+            heappush(self._waiting, (cast(Alias, alias).due_ms, position))
+        if kind in USERS:
+            self._compare(position, was, decision, kind == "batch", request)
+
+    def _both_make(self, was: Was, decision: Decision) -> bool:
+        """Count a request that makes the same new user both ways, as most do; tell whether it is one."""
+        made = was.changes[0]
+        if type(made) is not Create or was.known != decision.known or was.trace.dropped or was.trace.refused:
+            return False
+        login = self.was.login
+        known_by = 0
+        for change in was.changes[1:]:
+            if type(change) is not Link:
+                return False
+            if change.type in login:
+                known_by += 1
+        return self.tally.make(made.mpid, len(was.changes) - 1, known_by)
+
+    def _keep(self, position: int, decision: Decision) -> None:
+        """Make a decision's changes, and count what is out of the ordinary in it."""
+        changes, trace = decision.changes, decision.trace
+        if changes:
+            if not self.world.keep(changes, position):
+                for change in changes:
+                    self.after.change(change)
+            if decision.mpid == self._fresh:
+                self._fresh = self._next_fresh()
+        elif decision.error is not None:
+            self.after.answers[decision.error.code] += 1
+        if trace.dropped or trace.refused:
+            self.after.trace(trace.dropped, trace.refused)
+
+    def close(self) -> None:
+        """Forget the evidence."""
+        self._spool.close()
+
+    def evidence_at(self, place: int) -> Evidence:
+        """Return what was kept of a request, by its place in ``evidence`` or ``turned``."""
+        self._spool.seek(place)
+        length = int.from_bytes(self._spool.read(4), "little")
+        return Evidence(*_unpack(self._spool.read(length)))
+
+    # -- what was recorded -------------------------------------------------------------------------------------
+
+    def _recorded(self, was: Was) -> None:
+        """Count a recorded decision, and what its changes make of profiles."""
+        if was.error is not None:
+            self.before.answers[was.error.code] += 1
+        if was.trace.dropped or was.trace.refused:
+            self.before.trace(was.trace.dropped, was.trace.refused)
+        if not was.changes:
+            return
+        tally, login = self.tally, self.was.login
+        for change in was.changes:
+            if type(change) is Link or type(change) is Unlink:
+                number = tally.number(change.mpid)
+                one = 1 if type(change) is Link else -1
+                tally.held[number] += one
+                if change.type in login:
+                    tally.login[number] += one
+            elif type(change) is Create:
+                tally.made[tally.number(change.mpid)] = 1
+            else:
+                self.before.change(change)
+                if isinstance(change, Guard):
+                    self.guarded.add((change.type, change.value))
+                elif isinstance(change, Release):
+                    self.guarded.discard((change.type, change.value))
+
+    @staticmethod
+    def _note(counts: Counts, was: Was) -> None:
+        """Count what is out of the ordinary in a recorded decision."""
+        if was.error is not None:
+            counts.answers[was.error.code] += 1
+        counts.trace(was.trace.dropped, was.trace.refused)
+        for change in was.changes:
+            counts.change(change)
+
+    # -- deciding again ----------------------------------------------------------------------------------------
+
+    def _mapped(self, request: Request) -> Request:
+        """Return a request with the MPIDs that its client would have been given."""
+        answered = self.tally.answered
+        if request.alias is not None:
+            alias = request.alias
+            source = answered(alias.source, alias.device or None)
+            destination = answered(alias.destination, alias.device or None)
+            if source != alias.source or destination != alias.destination:
+                alias = msgspec.structs.replace(alias, source=source, destination=destination)
+                return msgspec.structs.replace(request, alias=alias)
+            return request
+        if request.mpid is None and request.previous_mpid is None:
+            return request
+        device = request.identities.get(_STAMP)
+        mpid, previous = request.mpid, request.previous_mpid
+        if mpid is not None:
+            mpid = answered(mpid, device)
+        if previous is not None:
+            previous = answered(previous, device)
+        if mpid == request.mpid and previous == request.previous_mpid:
+            return request
+        return msgspec.structs.replace(request, mpid=mpid, previous_mpid=previous)
+
+    def _next_fresh(self) -> int:
+        """Return an MPID that nobody has, the same one in every run."""
+        number = len(self._made_up)
+        while True:
+            number += 1
+            digest = blake2b(f"{self.space}\0{number}".encode(), digest_size=8).digest()
+            mpid = int.from_bytes(digest, "little", signed=True)
+            if mpid and mpid not in self.tally.numbers.numbers and mpid not in self._made_up:
+                self._made_up.add(mpid)
+                return mpid
+
+    def _apply_aliases(self, position: int, now_ms: int) -> None:
+        """Let those aliases take effect that are due and that no entry of the record speaks of."""
+        while self._waiting and self._waiting[0][0] <= now_ms:
+            _, accepted = heappop(self._waiting)
+            request = Request("alias_process", position=accepted)
+            decision = self.world.decide(self.policy, request, now_ms, self._fresh)
+            self._keep(position, decision)
+
+    def rest(self) -> None:
+        """Give back memory that can be spared; for between two entries, now and then."""
+        self.world.rest()
+        self.tally.fit()
+
+    # -- comparing ---------------------------------------------------------------------------------------------
+
+    def _compare(self, position: int, was: Was, decision: Decision, is_batch: bool, request: Request) -> None:
+        """Count whose a user's request was and is."""
+        tally, before, after = self.tally, was.mpid, decision.mpid
+        if before is None or after is None:
+            for mpid, counted in ((before, tally.unanswered), (after, tally.newly_answered)):
+                if mpid is not None:
+                    number = tally.number(mpid)
+                    counted[number] = counted.get(number, 0) + 1
+            return
+        if not is_batch and was.known == decision.known and tally.stays(before, after):
+            return
+        number, other = tally.number(before), tally.number(after)
+        if tally.count(number, other):
+            self.evidence[number << 32 | other] = self._put_by(position, request, decision)
+        if was.known != decision.known and number not in self.turned:
+            self.turned[number] = self._put_by(position, request, decision)
+        if is_batch:
+            self._batch(position, number, other)
+        if number in tally.parted:
+            tally.part(number, other, request.identities.get(_STAMP))
+
+    def _batch(self, position: int, number: int, other: int) -> None:
+        self.batch_at.append(position)
+        self.batch_pairs.append(number << 32 | other)
+
+    def _put_by(self, position: int, request: Request, decision: Decision) -> int:
+        """Keep a decision for the report, on disk where there are many; return its place."""
+        packed = _pack((position, request, decision))
+        place = self._spool.seek(0, 2)
+        self._spool.write(len(packed).to_bytes(4, "little") + packed)
+        return place
