@@ -37,7 +37,7 @@ from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.state import StateFile
 from oneself.store.keys import holder_key, request_key
 
-__all__ = ["INPUT", "SCOPE", "SPACE", "fill"]
+__all__ = ["INPUT", "SCOPE", "SPACE", "begin", "fill"]
 
 SCOPE: Final = "default"
 SPACE: Final = "default/production"
@@ -58,13 +58,14 @@ def fill(folder: Path, population: Population, step: Callable[[int], None] = lam
 
     Profile ``n`` was made at position ``n + 1``. The folder must be new; it must not be used if this raises.
     """
-    asyncio.run(_begin(folder))
+    asyncio.run(begin(folder))
     rows = _Rows()
     _write_journal(folder / "journal.db", population, rows, step)
     _write_state(folder / "state.db", population, rows, step)
 
 
-async def _begin(folder: Path) -> None:
+async def begin(folder: Path) -> None:
+    """Make an empty data folder whose one scope has the ``default`` policy."""
     store = EmbeddedStore(folder)
     await store.open()
     await adopt_policies(store, {SCOPE: PolicySettings()}, lambda: time.time_ns() // 1_000_000)

@@ -21,9 +21,10 @@ from typing import Any, cast
 
 import msgspec
 
-from oneself.bench.mix import Cursor, Mix, Wire
-from oneself.bench.population import Population
+from oneself.bench.batches import Batches
+from oneself.bench.mix import Cursor, IdentityMix
 from oneself.bench.processes import cpu_seconds
+from oneself.bench.reads import Get, Reads
 
 __all__ = ["LoadError", "LoadReport", "LoadSpec", "measure", "percentile", "run"]
 
@@ -39,10 +40,9 @@ class LoadError(Exception):
 class LoadSpec(msgspec.Struct, frozen=True):
     """What to send where, for how long.
 
-    ``path`` is what to GET; with a ``population`` the mix of identity requests is sent instead, with ``key``
-    and ``secret`` as Basic credentials, from ``cursor`` on. ``rate`` is requests a second, None for the
-    closed loop. Times are seconds; the warm-up is sent and not counted. ``expect`` must stand in every body
-    of an answer. ``pid`` is the server, whose CPU time is read over the counted time; 0 for none.
+    ``work`` makes the requests, beginning at ``cursor``. ``rate`` is requests a second, None for the closed loop.
+    Times are seconds; the warm-up is sent and not counted. Every answer must have the status ``status``, and
+    ``expect`` in its body. ``pid`` is the server, whose CPU time is read over the counted time; 0 for none.
     """
 
     port: int
@@ -50,12 +50,10 @@ class LoadSpec(msgspec.Struct, frozen=True):
     connections: int = 32
     warm_up: float = 0.5
     rate: float | None = None
-    path: str = "/healthz"
-    population: Population | None = None
+    work: Get | IdentityMix | Batches | Reads = Get()
     cursor: Cursor = msgspec.field(default_factory=Cursor)
     seed: int = 1
-    key: str = ""
-    secret: str = ""
+    status: int = 200
     expect: str = ""
     host: str = "127.0.0.1"
     pid: int = 0
@@ -64,7 +62,7 @@ class LoadSpec(msgspec.Struct, frozen=True):
 class LoadReport(msgspec.Struct, frozen=True):
     """What came back in the counted time.
 
-    ``answered`` are the answers with status 200 and the expected body; latencies are theirs, in ms.
+    ``answered`` are the answers with the expected status and body; latencies are theirs, in ms.
     ``errors`` counts all else: by status, ``unexpected body``, ``unreadable``, ``lost`` (the connection went away
     with a request on it), ``unanswered`` (nothing within 5 s of the end). CPU times are microseconds a request;
     ``generator_busy`` is the part of one core that the generator used; ``server_cpu`` is None where it cannot
@@ -96,11 +94,12 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 class _Tally:
     """Counts answers between ``begin`` and ``end`` (``perf_counter`` seconds)."""
 
-    def __init__(self, begin: float, end: float, expect: bytes, *, by_due: bool) -> None:
+    def __init__(self, spec: LoadSpec, begin: float) -> None:
         self.begin = begin
-        self.end = end
-        self.expect = expect
-        self.by_due = by_due  # what decides whether an answer is counted: when it was due, or its arrival
+        self.end = begin + spec.seconds
+        self.status = b"%d" % spec.status
+        self.expect = spec.expect.encode()
+        self.by_due = spec.rate is not None  # whether an answer is counted: by when it was due, or its arrival
         self.latencies = array("d")
         self.errors: Counter[str] = Counter()
 
@@ -144,7 +143,7 @@ class _Connection(asyncio.Protocol):
             self.rest = data
             return
         self.rest = b""
-        if data[9:12] != b"200":
+        if data[9:12] != self.tally.status:
             self._answered(data[9:12].decode("ascii", "replace"))
         else:
             self._answered("" if data.find(self.tally.expect, head) >= 0 else "unexpected body")
@@ -230,8 +229,8 @@ async def measure(spec: LoadSpec) -> LoadReport:
     loop.set_exception_handler(lambda _, context: broken.append(_describe(context)))
     start = perf_counter()
     begin = start + spec.warm_up
-    tally = _Tally(begin, begin + spec.seconds, spec.expect.encode(), by_due=spec.rate is not None)
-    make, cursor = _maker(spec)
+    tally = _Tally(spec, begin)
+    make, cursor = spec.work.begin(f"{spec.host}:{spec.port}", spec.cursor, spec.seed + spec.cursor.requests)
     source = _Source(make, tally.end) if spec.rate is None else _Paced(make, start, tally.end, spec.rate)
 
     async def connect() -> None:
@@ -268,18 +267,6 @@ async def measure(spec: LoadSpec) -> LoadReport:
 def _describe(context: dict[str, Any]) -> str:
     error = context.get("exception")
     return "".join(traceback.format_exception(error)) if error else str(context.get("message"))
-
-
-def _maker(spec: LoadSpec) -> tuple[Callable[[], bytes], Cursor]:
-    host = f"{spec.host}:{spec.port}"
-    if spec.population is None:
-        bare = (
-            f"GET {spec.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: oneself-bench\r\nAccept: */*\r\n\r\n".encode()
-        )
-        return lambda: bare, spec.cursor
-    mix = Mix(spec.population, spec.cursor, spec.seed + spec.cursor.requests)
-    wire = Wire(host, spec.key, spec.secret)
-    return lambda: wire.encode(mix.next(), mix.cursor.requests), mix.cursor
 
 
 async def _pass(

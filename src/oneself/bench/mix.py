@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import random
 import time
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from oneself.bench.population import NEW, Population, customer_id, device, email, mpid, uuid
 from oneself.identity import Request
 
-__all__ = ["SHARES", "Cursor", "Mix", "Wanted", "Wire", "core_request"]
+__all__ = ["SHARES", "Cursor", "IdentityMix", "Mix", "Wanted", "Wire", "basic", "core_request"]
 
 _Share = Literal["new", "returning", "login", "login_new_device", "sign_up", "logout"]
 
@@ -120,10 +121,9 @@ class Wire:
     """Writes requests as HTTP/1.1 bytes, with bodies as the web SDK sends them."""
 
     def __init__(self, host: str, key: str, secret: str) -> None:
-        basic = base64.b64encode(f"{key}:{secret}".encode()).decode()
         head = (
             f" HTTP/1.1\r\nHost: {host}\r\nUser-Agent: oneself-bench\r\nAccept: text/plain;charset=UTF-8\r\n"
-            f"Content-Type: application/json\r\nAuthorization: Basic {basic}\r\nContent-Length: "
+            f"Content-Type: application/json\r\nAuthorization: {basic(key, secret)}\r\nContent-Length: "
         )
         self._heads = {kind: f"POST /v1/{kind}{head}" for kind in ("identify", "login", "logout")}
         self._middle = f'","request_timestamp_ms":{time.time_ns() // 1_000_000},"context":null,"previous_mpid":'
@@ -139,6 +139,25 @@ class Wire:
             f'"known_identities":{{{user}"device_application_stamp":"{device(device_)}"}}}}'
         )
         return f"{self._heads[kind]}{len(body)}\r\n\r\n{body}".encode()
+
+
+class IdentityMix(msgspec.Struct, frozen=True, tag="identity"):
+    """The work of a load: the mix over a population, authenticated by ``key`` and ``secret``."""
+
+    population: Population
+    key: str
+    secret: str
+
+    def begin(self, host: str, cursor: Cursor, seed: int) -> tuple[Callable[[], bytes], Cursor]:
+        """Return what makes the next request, and the cursor that it moves on."""
+        mix = Mix(self.population, cursor, seed)
+        wire = Wire(host, self.key, self.secret)
+        return lambda: wire.encode(mix.next(), mix.cursor.requests), mix.cursor
+
+
+def basic(key: str, secret: str) -> str:
+    """Return an Authorization header for a key and its secret."""
+    return f"Basic {base64.b64encode(f'{key}:{secret}'.encode()).decode()}"
 
 
 def core_request(wanted: Wanted) -> Request:

@@ -13,7 +13,18 @@ import msgspec
 
 from oneself.identity import Identity
 
-__all__ = ["NEW", "Population", "customer_id", "device", "email", "identities_of", "mpid", "stored", "uuid"]
+__all__ = [
+    "NEW",
+    "Population",
+    "customer_id",
+    "device",
+    "email",
+    "identities_of",
+    "mpid",
+    "spread",
+    "stored",
+    "uuid",
+]
 
 NEW: Final = 1 << 40
 """Devices and customers from this number on are not stored beforehand."""
@@ -23,7 +34,7 @@ _ODD: Final = 0x9E3779B97F4A7C15
 _ALSO_ODD: Final = 0xD1B54A32D192ED03
 
 
-def _spread(number: int) -> int:
+def spread(number: int) -> int:
     """Return 64 bits that look random and differ for every number below 2**64."""
     mixed = (number * _ODD) & _MASK
     mixed ^= mixed >> 32
@@ -32,7 +43,7 @@ def _spread(number: int) -> int:
 
 def uuid(number: int) -> str:
     """Return a number's UUID, version 4 in form."""
-    high = _spread(number)
+    high = spread(number)
     text = f"{high:016x}{(high * _ODD) & _MASK:016x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
@@ -44,17 +55,17 @@ def device(number: int) -> str:
 
 def customer_id(number: int) -> str:
     """Return the customer id of a user."""
-    return f"c-{_spread(number ^ 0x5555) >> 8:014x}"
+    return f"c-{spread(number ^ 0x5555) >> 8:014x}"
 
 
 def email(number: int) -> str:
     """Return the e-mail address of a user."""
-    return f"u{_spread(number ^ 0x3333) >> 8:014x}@example.com"
+    return f"u{spread(number ^ 0x3333) >> 8:014x}@example.com"
 
 
 def mpid(number: int) -> int:
     """Return the MPID of a stored profile: signed 64 bits, never 0."""
-    bits = _spread(number ^ 0x7777)
+    bits = spread(number ^ 0x7777)
     return (bits - (1 << 64) if bits >> 63 else bits) or 1
 
 
