@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from postgres_server import drop_schemas, take_back
+from web_pages import browser, certificate, chromium, node, page
+
+__all__ = ["browser", "certificate", "chromium", "node", "page"]
 
 pytest.register_assert_rewrite("identity_world")
 settings.register_profile("oneself", deadline=None, print_blob=True, max_examples=100)
 settings.register_profile("thorough", settings.get_profile("oneself"), max_examples=3000)
 settings.load_profile("oneself")
+
+
+@pytest.fixture(autouse=True)
+def _schemas() -> Iterator[None]:
+    """Empty the schemas that a test used in PostgreSQL."""
+    yield
+    take_back()
+
+
+def pytest_sessionfinish() -> None:
+    """Drop them at the end."""
+    drop_schemas()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,15 +7,18 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import uvloop
 
 from oneself.config import Config, Input, Workspace
+from oneself.engine import calls
 from oneself.engine.calls import Call, Outcome
+from oneself.engine.engine import Listener
 from oneself.http import App, ServerSettings, create_app, serve
 from oneself.identity import Decision, PolicySettings, Refusal, Trace, build
 from oneself.logs import configure
@@ -50,6 +53,12 @@ ALIAS_PATHS = ["/v1/identity/web-key/Alias", "/webevents/v1/identity/web-key/Ali
 CONFIG_PATHS = ["/JS/v2/web-key/config", "/tags/JS/v2/web-key/config"]
 OPERATION_PATHS = ["/healthz", "/readyz", "/metrics", "/openapi.json"]
 
+ONE_BATCH_PATHS = ["/v2/events", "/s2s/v2/events"]
+BULK_PATHS = [f"{prefix}/bulkevents{more}" for prefix in ("/v2", "/s2s/v2") for more in ("", "/historical")]
+WEB_EVENT_PATHS = ["/v3/JS/web-key/events", "/webevents/v3/JS/web-key/events"]
+FORWARDING_PATHS = [f"{prefix}/{v}/JS/web-key/Forwarding" for prefix in ("", "/webevents") for v in ("v1", "v2")]
+AUDIENCE_PATHS = ["/v1/web-key/audience"]
+
 
 class StrawEngine:
     """Remembers calls and answers them as told; by default everybody is one known user."""
@@ -62,8 +71,18 @@ class StrawEngine:
         self.refusal: Exception | None = None
         self.ready = True
         self.waiting = 0
+        self.listeners: list[Listener] = []
 
-    def submit(self, call: Call) -> asyncio.Future[Outcome]:
+    def submit(self, call: Call, answer: calls.Answer | None = None) -> asyncio.Future[Outcome]:
+        future = self.outcome(call)
+        if answer is not None:
+            future.add_done_callback(partial(_tell, answer))
+        return future
+
+    def submit_all(self, calls: Sequence[Call]) -> list[asyncio.Future[Outcome]]:
+        return [self.outcome(call) for call in calls]
+
+    def outcome(self, call: Call) -> asyncio.Future[Outcome]:
         if self.refusal is not None:
             raise self.refusal
         self.calls.append(call)
@@ -74,6 +93,17 @@ class StrawEngine:
             first = self.repeated_from or call
             future.set_result(Outcome(self.answer(call), first.request, 1, self.repeated_from is not None))
         return future
+
+
+def _tell(answer: calls.Answer, future: asyncio.Future[Outcome]) -> None:
+    if answer.done():
+        return
+    if future.cancelled():
+        answer.set_exception(asyncio.CancelledError())  # type: ignore[arg-type]
+    elif future.exception() is not None:
+        answer.set_exception(future.exception())  # type: ignore[arg-type]
+    else:
+        answer.set_result(future.result())
 
 
 def known_user(call: Call) -> Decision:
@@ -124,6 +154,13 @@ def ask(
 
     A body that is not bytes is sent as JSON; with a chunk of -1 the client leaves before it has sent any.
     """
+    return asyncio.run(ask_within(app, method, target, body, headers, chunk))
+
+
+async def ask_within(
+    app: App, method: str, target: str, body: bytes | Any = b"", headers: Headers = KEY, chunk: int = 0
+) -> Answer:
+    """Do what ``ask`` does in a loop that runs already."""
     if not isinstance(body, bytes):
         body = json.dumps(body).encode()
     pieces = [body[at : at + chunk] for at in range(0, len(body), chunk)] if chunk else [body]
@@ -148,7 +185,7 @@ def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     if not sent:
         raise ConnectionError("the application gave no answer")
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -174,6 +211,17 @@ def aliasing(**more: Any) -> dict[str, Any]:
         "request_id": "5d1c6b3e-0000-4000-8000-000000000001", "request_type": "alias", "environment": "production",
         "api_key": "web-key", "data": data | more,
     }  # fmt: skip
+
+
+def happening(**data: Any) -> dict[str, Any]:
+    """Return a custom event; ``data`` goes to its data."""
+    said = {"event_name": "Viewed", "custom_event_type": "navigation", "timestamp_unixtime_ms": NOW * 1000 - 5000}
+    return {"event_type": "custom_event", "data": said | data}
+
+
+def batch(*events: Any, **more: Any) -> dict[str, Any]:
+    """Return a batch of events, one where none is given, on a device; ``more`` goes to the batch."""
+    return {"environment": "production", "mp_deviceid": "d-1", "events": list(events) or [happening()]} | more
 
 
 @contextmanager

@@ -17,7 +17,10 @@ import msgspec
 from oneself.identity import (
     HOLDERS_READ,
     Alias,
+    AliasOutcome,
+    AliasRow,
     Create,
+    Expire,
     Guard,
     Identity,
     Link,
@@ -61,7 +64,7 @@ class Fold:
         self.history: list[Left] = []
         self.concerned: defaultdict[int, set[int]] = defaultdict(set)
         self.guards: dict[tuple[str, str, str], tuple[str, int]] = {}
-        self.aliases: list[tuple[int, str, Alias]] = []
+        self.aliases: dict[int, tuple[str, AliasRow]] = {}
         self.inputs: set[str] = set()
         self.answers: dict[int, int | None] = {}
 
@@ -93,9 +96,17 @@ class Fold:
             if isinstance(change, Release):
                 self.guards.pop((space, change.type, change.value), None)
             if isinstance(change, Alias):
-                self.aliases.append((position, space, change))
+                self.aliases[position] = space, AliasRow(position, *msgspec.structs.astuple(change))
+            if isinstance(change, AliasOutcome):
+                of, row = self.aliases[change.position]
+                assert of == space
+                ended = msgspec.structs.replace(row, outcome=change.outcome, why=change.why, processed=position)
+                self.aliases[change.position] = space, ended
+            if isinstance(change, Alias | AliasOutcome):
                 self.concerned[change.source].add(position)
                 self.concerned[change.destination].add(position)
+            if isinstance(change, Expire):
+                self.concerned[change.mpid].add(position)
             apply(view, change, position)
         if entry.decision.trace.refused and entry.decision.mpid is not None:
             self.concerned[entry.decision.mpid].add(position)
@@ -144,6 +155,7 @@ async def assert_store_is(store: Store, fold: Fold, *, margin: int = 0) -> None:
         assert sorted(told) == sorted(guards)
         assert [row[3] for row in told] == sorted(row[3] for row in guards)
     await _assert_profiles(store, fold)
+    await _assert_aliases(store, fold)
     await _assert_requests(store, fold)
     strangers = [mpid + 1 for mpid in fold.space_of if mpid + 1 not in fold.space_of and mpid < 1 << 62]
     assert await store.existing([*fold.space_of, *strangers]) == set(fold.space_of)
@@ -186,6 +198,22 @@ async def _assert_profiles(store: Store, fold: Fold) -> None:
 
 def _end(row: History) -> tuple[int, str, str]:
     return row.ended, row.type, row.value
+
+
+async def _assert_aliases(store: Store, fold: Fold) -> None:
+    rows = [row for _, row in fold.aliases.values()]
+    for mpid in {mpid for row in rows for mpid in (row.source, row.destination)}:
+        about = [row for row in rows if mpid in (row.source, row.destination)]
+        assert await store.aliases(mpid, limit=len(rows)) == sorted(about, key=lambda row: row.position, reverse=True)
+        into = [row for row in about if row.destination == mpid and row.outcome == "applied"]
+        into.sort(key=lambda row: (row.end_ms, row.position))
+        assert await store.sources(mpid, limit=len(rows), oldest=True) == into
+        assert await store.sources(mpid, limit=len(rows)) == into[::-1]
+    now_ms = max((row.due_ms for row in rows), default=0) - 1
+    due = [of for of in fold.aliases.values() if of[1].outcome == "waiting" and of[1].due_ms <= now_ms]
+    assert await store.due_aliases(now_ms, len(rows)) == sorted(due, key=lambda of: (of[1].due_ms, of[1].position))
+    for position, of in fold.aliases.items():
+        assert await store.alias(position) == of
 
 
 async def _assert_requests(store: Store, fold: Fold) -> None:
@@ -307,6 +335,6 @@ def expected_tables(fold: Fold) -> dict[str, list[tuple[Any, ...]]]:
         "request": [(request_key(*asked), at) for asked, at in fold.requests.items()],
         "profile_decision": [(m, at) for m, of in fold.concerned.items() for at in of if at != created[m]],
         "guarded_value": [(holder_key(*name), *name, *rest) for name, rest in fold.guards.items()],
-        "alias": [(at, space, *msgspec.structs.astuple(alias)) for at, space, alias in fold.aliases],
+        "alias": [(at, space, *msgspec.structs.astuple(row)[1:]) for at, (space, row) in fold.aliases.items()],
         "input": [(name,) for name in fold.inputs],
     }

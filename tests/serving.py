@@ -194,11 +194,19 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(
-    config: str, folder: Path, *, certificate: Certificate | None = None, options: tuple[str, ...] = ()
+    config: str,
+    folder: Path,
+    *,
+    certificate: Certificate | None = None,
+    options: tuple[str, ...] = (),
+    port: int = 0,
 ) -> Iterator[Server]:
-    """Run `oneself serve` with a configuration (TOML text) while the block runs; ``folder`` takes its files."""
+    """Run `oneself serve` with a configuration (TOML text) while the block runs; ``folder`` takes its files.
+
+    Without a ``port`` it gets a free one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config_file, data, log, port = folder / "oneself.toml", folder / "data", folder / "serve.log", free_port()
+    config_file, data, log, port = folder / "oneself.toml", folder / "data", folder / "serve.log", port or free_port()
     config_file.write_text(config)
     command = [sys.executable, "-m", "oneself", "serve", "--config", str(config_file), "--data", str(data)]
     command += ["--port", str(port), *options]

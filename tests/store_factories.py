@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,10 +19,14 @@ from oneself.identity import Alias, Change, Create, Decision, Identity, Refused,
 from oneself.journal import Entry
 from oneself.store import EmbeddedStore, Reading, Store, Wanted
 from oneself.store.embedded import store as embedded
+from oneself.store.postgres import PostgresStore
+from oneself.store.postgres.commit import Committer
+from postgres_server import fresh_schema
 
 SPACE = "acme/production"
 INPUT = "shop/web"
-AT_MS = 1_700_000_000_000
+AT_MS = int(time.time() * 1000)
+"""When decisions were made: lately, since a server that is started on them forgets ids that are old."""
 
 
 class Draft(NamedTuple):
@@ -220,6 +225,54 @@ class Mixed(InMemory):
                 await self.crash()
 
 
+class Postgres(Backend):
+    """The PostgreSQL engine, in a schema of its own that goes with the test."""
+
+    store: PostgresStore
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.url = fresh_schema()
+
+    def make(self) -> PostgresStore:
+        return PostgresStore(self.url)
+
+
+class PostgresReopened(Postgres):
+    """The PostgreSQL engine, closed and opened after each group."""
+
+    async def settle(self) -> None:
+        await self.reopen()
+
+
+class Contended(Committer):
+    """Commits as one does who must reckon with others, whether there are any or not."""
+
+    _alone = property(lambda _: False, lambda _, __: None)  # type: ignore[assignment]
+
+
+class PostgresShared(Postgres):
+    """The PostgreSQL engine, each group by another of two servers that share the data."""
+
+    def make(self) -> PostgresStore:
+        store = super().make()
+        store.committer = Contended(store.database)
+        return store
+
+    async def start(self) -> None:
+        self._other = self.make()
+        await self._other.open()
+        await super().start()
+
+    async def stop(self) -> None:
+        await super().stop()
+        await self._other.close()
+
+    async def settle(self) -> None:
+        self.store, self._other = self._other, self.store
+        await self.store.read({})  # what a server knows of others it learns by reading
+
+
 async def abandon(store: EmbeddedStore) -> None:
     """Let go of a store as the end of its process would: nothing in memory is written."""
     if store._follower is not None:
@@ -231,10 +284,12 @@ async def abandon(store: EmbeddedStore) -> None:
 
 EMBEDDED: tuple[type[Backend], ...] = (InMemory, InTables, Frozen, JustWritten, Reopened, Crashed)
 
-BACKENDS: tuple[type[Backend], ...] = EMBEDDED
+POSTGRES: tuple[type[Backend], ...] = (Postgres, PostgresReopened, PostgresShared)
+
+BACKENDS: tuple[type[Backend], ...] = (*EMBEDDED, *POSTGRES)
 """Every engine, in every state, that keeps the contract."""
 
 __all__ = [
-    "AT_MS", "BACKENDS", "INPUT", "SPACE", "Backend", "Draft", "InMemory", "Mixed", "abandon", "draft", "embedded",
-    "entry_of", "wanted_by",
+    "AT_MS", "BACKENDS", "EMBEDDED", "INPUT", "POSTGRES", "SPACE", "Backend", "Draft", "InMemory", "Mixed",
+    "Postgres", "abandon", "draft", "embedded", "entry_of", "wanted_by",
 ]  # fmt: skip

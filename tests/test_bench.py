@@ -16,7 +16,9 @@ from click.testing import CliRunner, Result
 
 from journal_fold import assert_consistent, replay
 from oneself.bench import identity as identity_bench
+from oneself.bench import servers
 from oneself.bench.core import measure_core
+from oneself.bench.disk import DiskReport, measure_disk
 from oneself.bench.figures import identity_figures, of_rounds
 from oneself.bench.fill import SPACE, fill
 from oneself.bench.identity import Measured, Options, planned_steps
@@ -141,6 +143,7 @@ def measured_with(**more: Any) -> Measured:
         "empty": [report_of(1100), report_of(2200), report_of(4400)],
         "identify": {10_000: [report_of(500), report_of(500), report_of(1000)], 1_000_000: [report_of(250)] * 3},
         "paced": [report_of(250), report_of(250, p99=40.0), report_of(250, p99=20.0)],
+        "disk": [DiskReport(9, 0.5, 1.0, 20.0), DiskReport(9, 0.4, 1.0, 30.0), DiskReport(9, 0.6, 1.0, 90.0)],
         "peak_memory": {10_000: 50_000_000, 1_000_000: 700_000_000},
     }
     return Measured(**settings | more)
@@ -172,6 +175,17 @@ def test_a_target_is_met_on_the_right_side_of_its_bound():
     rows = rows_of(identity_figures(OPTIONS, measured_with()))
     assert rows["server's peak memory, 10k stored"].met
     assert not rows["server's peak memory, 1m stored"].met
+
+
+def test_the_disk_alone_is_told_beside_what_waits_for_it(tmp_path: Path):
+    rows = rows_of(identity_figures(OPTIONS, measured_with()))
+    assert rows["the disk alone, a sync, p50"].value == 0.5
+    assert rows["the disk alone, a sync, longest"].value == 30.0
+    assert rows["at half that rate, longest"].value == 4.0
+    report = measure_disk(tmp_path, 0.05)
+    assert report.syncs > 0
+    assert 0 < report.p50 <= report.p99 <= report.max
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_has_a_line_for_each_figure():
@@ -220,7 +234,7 @@ def short_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity_bench, "_CORE_REQUESTS", 200)
 
 
-TINY = ["--seconds", "0.3", "--settle", "0.1", "--rounds", "1", "--connections", "8"]
+TINY = ["--seconds", "1.0", "--settle", "0.1", "--rounds", "1", "--connections", "8"]
 
 
 def test_a_whole_tiny_run_answers_every_request(rival: str):
@@ -250,8 +264,8 @@ def test_a_rival_that_cannot_run_is_named_and_left_out():
 
 
 def test_a_server_that_does_not_start_fails_the_run_with_its_last_words(monkeypatch: pytest.MonkeyPatch):
-    broken = identity_bench._CONFIG.replace('strategy = "default"', 'strategy = "guesswork"')
-    monkeypatch.setattr(identity_bench, "_CONFIG", broken)
+    broken = servers._CONFIG.replace('strategy = "default"', 'strategy = "guesswork"')
+    monkeypatch.setattr(servers, "_CONFIG", broken)
     result = run_bench("identity", "--stored", "400", *TINY, "--no-rival")
     assert result.exit_code == 1
     assert "ended with exit code" in result.output

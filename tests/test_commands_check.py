@@ -92,6 +92,8 @@ def test_a_valid_configuration_is_summed_up(run, surprising):
     lines = result.output.splitlines()
     assert lines[0] == f"{surprising} is valid."
     assert "workspace shop: id 1, account 1, organization 1, scope acme" in lines
+    assert "  kept:      events 730 days, profiles 730 days" in lines
+    assert "  sources:   platform > server > partner_feed > custom_feed > csv" in lines
     assert "input shop/web: web, by key and secret, create_and_update" in lines
     assert "input outlet/till: server, by key alone, create_and_update" in lines
     assert "api client reader: profile:read of shop" in lines

@@ -385,7 +385,7 @@ VALUES = st.recursive(
 
 
 def tables(struct: type[msgspec.Struct]) -> st.SearchStrategy[dict[str, object]]:
-    return st.dictionaries(st.sampled_from([*struct.__struct_fields__, "else"]), VALUES, max_size=7)
+    return st.dictionaries(st.sampled_from([*struct.__struct_encode_fields__, "else"]), VALUES, max_size=7)
 
 
 @given(

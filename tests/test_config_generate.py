@@ -25,6 +25,7 @@ def test_a_generated_configuration_loads_and_is_for_its_owner_only(tmp_path):
         ("server", "server", False),
         ("web", "web", True),
     ]
+    assert [(one.client_id, one.workspaces) for one in config.api_clients] == [("admin", ("default",))]
     assert config.data is None
     assert config.policies == {"default": build()}
 
@@ -32,7 +33,8 @@ def test_a_generated_configuration_loads_and_is_for_its_owner_only(tmp_path):
 def test_generated_credentials_are_random(tmp_path):
     one, other = (load(generate(tmp_path / name), {}) for name in ("a", "b"))
     values = [value for config in (one, other) for source in config.inputs for value in (source.key, source.secret)]
-    assert len(set(values)) == 8
+    values += [client.client_secret for config in (one, other) for client in config.api_clients]
+    assert len(set(values)) == 10
     assert all(len(value) >= 32 for value in values)
 
 

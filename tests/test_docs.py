@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,49 @@ def test_make_serve_prints_a_curl_line_that_works_and_why_explains(shop: tuple[P
 
 def test_the_sample_shop_is_filled_once(shop: tuple[Path, list[str]]):
     assert re.search(r"\([1-9]\d+ new decisions\)", "\n".join(shop[1]))
+
+
+def test_the_example_of_sending_events_answers_what_the_page_says(shop: tuple[Path, list[str]]):
+    data, printed = shop
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    example = (ROOT / "docs/events.md").read_text().partition("## An example")[2].partition("\n## ")[0]
+    steps = [step for block in re.findall(r"```\n(.*?)```", example, re.S) for step in commands_of(block)]
+    assert len(steps) == 4
+    config = tomllib.loads((data / "oneself.toml").read_text())
+    server = next(one for one in config["input"] if one["name"] == "server")
+    environ = {
+        "KEY": server["key"],
+        "SECRET": server["secret"],
+        "ADMIN_SECRET": config["api_client"][0]["client_secret"],
+    }
+    url = re.search(r"http://\S+", "\n".join(printed))
+    assert url
+    end = "== the end of a command =="
+    script = "".join(f"{command}\necho; echo '{end}'\n" for command, _ in steps)
+    script = script.replace("http://127.0.0.1:8080", url[0])
+    ran = subprocess.run(
+        ["bash", "-c", script], env=os.environ | environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    for (command, says), answer in zip(steps, ran.stdout.split(end), strict=False):
+        pattern = ".*".join(re.escape(re.sub(r"\s+", "", part)) for part in says.split("…"))
+        assert re.fullmatch(pattern, re.sub(r"\s+", "", answer), re.S), f"{command}\nanswered {answer}"
+
+
+def commands_of(block: str) -> list[tuple[str, str]]:
+    """Return the commands of an example, each with what it is said to answer."""
+    steps: list[tuple[str, str]] = []
+    command, says = "", ""
+    for line in block.splitlines(keepends=True):
+        if line.startswith("$ ") and command.count("'") % 2 == 0:
+            if command:
+                steps.append((command, says))
+            command, says = line[2:], ""
+        elif command.count("'") % 2 or command.endswith("\\\n"):
+            command += line
+        else:
+            says += line
+    return [*steps, (command, says)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

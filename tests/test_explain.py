@@ -12,11 +12,15 @@ from oneself.commands.resolve import Memory, answer
 from oneself.explain import explain
 from oneself.identity import (
     Alias,
+    AliasOutcome,
     AliasRequest,
     Change,
     Create,
     Decision,
+    Discard,
     Dropped,
+    Expire,
+    Forget,
     Guard,
     IdentityChange,
     Link,
@@ -30,10 +34,12 @@ from oneself.identity import (
     Seen,
     Step,
     Trace,
+    Trim,
     Unlink,
+    Upkeep,
     build,
 )
-from oneself.identity.model import Why
+from oneself.identity.model import AliasWhy, Why
 
 
 def literals(struct: type, field: str) -> set[str]:
@@ -54,6 +60,7 @@ def literals(struct: type, field: str) -> set[str]:
         (words.UNLINKED, literals(Unlink, "why")),
         (words.GUARDED, literals(Guard, "why")),
         (words.PASSED, {"login", "immutable", "outside", "contradicted"}),
+        (words.ALIAS_DROPPED, set(get_args(AliasWhy)) - {""}),
     ],
 )
 def test_every_value_of_the_model_has_words_of_its_own(said, values):
@@ -68,6 +75,14 @@ EVERY_CHANGE: list[Change] = [
     *(Unlink(7, "email", "a@example.com", why, 8) for why in sorted(words.UNLINKED)),
     *(Guard("other", "x", why) for why in sorted(words.GUARDED)),
     Release("other", "x"),
+    AliasOutcome(4, 7, 8, "applied"),
+    AliasOutcome(4, 7, 8, "undone"),
+    *(AliasOutcome(4, 7, 8, "dropped", why, 3) for why in words.ALIAS_DROPPED),
+    Trim(("shop", "blog"), 10, 20, 5, 9),
+    Expire(7, "shop", False),
+    Expire(7, "shop", True),
+    Forget(20),
+    Discard((1, 2, 3)),
     Alias(7, 8, 0, 1000, 2000),
 ]
 
@@ -144,6 +159,16 @@ def test_what_was_asked_is_told_for_every_kind():
     assert explain(Request("alias", alias=AliasRequest(1, 2)), done)[0] == "alias: MPID 1 to MPID 2"
     assert explain(Request("release", {"other": "x"}), done)[0] == "release: other 'x'"
     assert explain(Request("search"), done)[0] == "search: no identity"
+    assert explain(Request("batch", mpid=7), done)[0] == "batch: MPID 7"
+    assert explain(Request("alias_undo", position=4), done)[0] == "alias_undo: the alias of decision 4"
+    trim = Upkeep(workspaces=("shop", "blog"), after=10, through=20)
+    assert explain(Request("retention", upkeep=trim), done)[0] == "retention: shop, blog, decisions 11 to 20"
+    expiry = Upkeep(workspaces=("shop",), mpids=(1, 2), before_ms=1000)
+    assert explain(Request("expiry", upkeep=expiry), done)[0] == (
+        "expiry: 2 profiles of shop, unless something came since 1970-01-01 00:00:01.000+00:00"
+    )
+    assert explain(Request("forget", upkeep=Upkeep(through=20)), done)[0] == "forget: decisions 1 to 20"
+    assert explain(Request("discard", upkeep=Upkeep(positions=(1, 2))), done)[0] == "discard: 2 batches"
 
 
 def test_the_answer_is_told():
@@ -155,6 +180,8 @@ def test_the_answer_is_told():
     )
     assert explain(request, Decision(Trace("released")))[1] == "answer: accepted"
     assert explain(request, Decision(Trace("alias_accepted"), 7))[1] == "answer: accepted"
+    assert explain(request, Decision(Trace("alias_dropped"), 7))[1] == "answer: dropped"
+    assert explain(request, Decision(Trace("user_unknown")))[1] == "answer: nobody"
 
 
 def test_a_value_never_breaks_a_line_and_is_cut_where_it_is_long():

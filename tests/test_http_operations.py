@@ -137,7 +137,7 @@ def test_debug_lines_have_no_identity_and_no_request_id() -> None:
 
 def test_a_cancelled_request_says_that_the_server_stops() -> None:
     class Stopping(StrawEngine):
-        def submit(self, call: object) -> asyncio.Future[object]:  # type: ignore[override]
+        def outcome(self, call: object) -> asyncio.Future[object]:  # type: ignore[override]
             future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
             future.cancel()
             return future

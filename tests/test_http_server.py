@@ -323,8 +323,8 @@ class SlowEngine(StrawEngine):
         self.seconds = seconds
         self.asked = threading.Event()
 
-    def submit(self, call: Call) -> asyncio.Future[Outcome]:
-        done = super().submit(call)
+    def outcome(self, call: Call) -> asyncio.Future[Outcome]:
+        done = super().outcome(call)
         later: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_later(self.seconds, lambda: later.done() or later.set_result(done.result()))
         self.asked.set()

@@ -125,6 +125,8 @@ def test_a_bad_event_has_no_effect():
         (event("screen_view", screen_name="Home"), "Home"),
         (event("commerce_event", product_action={"action": "purchase"}), "purchase"),
         (event("commerce_event", promotion_action={"action": "click"}), "promotion_click"),
+        (event("commerce_event", promotion_action={"action": 1}), "promotion_view"),
+        (event("commerce_event", promotion_action={"action": 2}), "promotion_click"),
         (event("commerce_event", product_impressions=[]), "impression"),
         (
             event("commerce_event", product_action=None, promotion_action={}, product_impressions=None),

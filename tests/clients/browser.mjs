@@ -2,6 +2,7 @@
 //
 //   {"do": "open", "device": "laptop", "url": "http://..."}    a page; each device has a browser profile of its own
 //   {"do": "reload", "device": "laptop"}
+//   {"do": "leave", "device": "laptop"}    go to an empty page
 //   {"do": "call", "device": "laptop", "name": "login", "args": [{"customerid": "c-1"}]}    one of the page's `calls`
 //   {"do": "report", "device": "laptop"}    console errors, page errors, and every request with its outcome
 //
@@ -64,6 +65,10 @@ const commands = {
     const { page } = devices.get(device);
     await page.reload();
     return page.evaluate(() => initialised);
+  },
+  async leave({ device }) {
+    await devices.get(device).page.goto('about:blank');
+    return null;
   },
   async call({ device, name, args }) {
     return devices.get(device).page.evaluate(([name, args]) => calls[name](...args), [name, args]);
