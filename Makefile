@@ -1,7 +1,9 @@
-# Each target sets up what it needs in $(VENV). ARGS is handed on: make test ARGS="-k identity"
+# Each target sets up what it needs in $(VENV). ARGS is handed on: make test ARGS="-k identity"; tests wait
+# for disks and processes most of their time, so JOBS run side by side
 VENV   ?= .venv
 PYTHON ?= python3
 ARGS   ?=
+JOBS   ?= 4
 BIN    := $(VENV)/bin
 
 .PHONY: serve test lint bench docs
@@ -9,7 +11,7 @@ serve: $(VENV)/.ready
 	$(BIN)/oneself serve --demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
