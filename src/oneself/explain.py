@@ -18,19 +18,31 @@ from oneself.identity import (
     Guard,
     IdentityChange,
     Link,
+    Move,
+    NoPast,
+    Past,
+    Reguard,
     Release,
+    Remove,
     Request,
+    Restore,
+    Revised,
+    Revision,
+    Revive,
     Seen,
     Step,
     Trace,
     Trim,
+    Undo,
     Unlink,
     Upkeep,
+    Withdraw,
 )
 
 __all__ = ["explain"]
 
 _LONGEST_SHOWN: Final = 64
+_MOST_LINES: Final = 200
 
 WHY: Final = {
     "matched": "this profile was found by its identities",
@@ -55,6 +67,8 @@ WHY: Final = {
     "none_expired": "something was heard of each of these profiles since",
     "forgotten": "requests as old as these are not sent again",
     "discarded": "the profiles that these batches made are gone",
+    "undone": "the state is as if these decisions had not been made, as far as is told here",
+    "split": "these identities, and the batches that came by them, are another user's",
 }
 
 ANSWERS: Final = {
@@ -70,6 +84,7 @@ ANSWERS: Final = {
     "none_expired": "nothing to do",
     "forgotten": "done",
     "discarded": "done",
+    "undone": "done",
 }
 """The answers that are no profile."""
 
@@ -119,11 +134,13 @@ UNLINKED: Final = {
     "modified": "the request puts another value in its place",
     "removed": "the request removes it",
     "moved": "MPID {moved_to} has it now, as {type} is unique",
+    "split": "it goes to MPID {moved_to}",
 }
 
 GUARDED: Final = {
     "max_known_profiles_per_value": "too many known users came to share it (max_known_profiles_per_value)",
     "max_values_per_profile": "it found a profile that gathers too many values (max_values_per_profile)",
+    "undone": "all that it caused is undone",
 }
 
 ALIAS_DROPPED: Final = {
@@ -148,7 +165,8 @@ def explain(request: Request, decision: Decision) -> list[str]:
         *_section("does not count:", [f"{_identity(d.type, d.value)}: {DROPPED[d.why]}" for d in trace.dropped]),
         *_section("walk, by priority:", [line for step in trace.steps for line in _step(request, step)]),
         *_tie(trace, decision.mpid),
-        *_section("changes:", [_change(change) for change in decision.changes]),
+        *_section("decisions that count anew:", _shortened([_revised(row) for row in decision.revised])),
+        *_section("changes:", _shortened([_change(change) for change in decision.changes])),
         *_section(
             "not linked:",
             [
@@ -158,6 +176,11 @@ def explain(request: Request, decision: Decision) -> list[str]:
         ),
         *_section("notes:", [f"{note.type}: {NOTES[note.why].format(other=note.other)}" for note in trace.notes]),
     ]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """Return lines, or the first of very many and how many more there are."""
+    return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more"]
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -177,6 +200,8 @@ def _asked(request: Request) -> str:
         return f"the alias of decision {request.position}"
     if request.upkeep is not None:
         return _asked_upkeep(request.upkeep)
+    if request.undo is not None:
+        return _asked_undo(request.undo)
     if request.kind == "batch" and request.mpid is not None:
         return f"MPID {request.mpid}"
     given = [_identity(type_, value) for type_, value in request.identities.items() if value is not None]
@@ -253,7 +278,54 @@ def _change(change: Change) -> str:
         return f"MPID {change.destination} shows the events of MPID {change.source}{window}, as of {due}"
     if isinstance(change, AliasOutcome):
         return _alias_outcome(change)
-    return _grown_old(change)
+    if isinstance(change, Trim | Expire | Forget | Discard):
+        return _grown_old(change)
+    return _revision(change)
+
+
+def _revision(change: Revision) -> str:
+    """Put what an undo or a split does to what was into words."""
+    if isinstance(change, Remove):
+        return f"MPID {change.mpid} was never made, and is nobody's from now on"
+    if isinstance(change, Revive):
+        return f"MPID {change.mpid} was made by decision {change.created}"
+    if isinstance(change, Move):
+        from_, to = (f"MPID {mpid}" if mpid else "nobody" for mpid in (change.source, change.target))
+        return f"{len(change.positions)} batches of {from_} are now those of {to}"
+    what = _identity(change.type, change.value)
+    if isinstance(change, Restore):
+        return f"{what} was linked to MPID {change.mpid} by decision {change.linked}"
+    if isinstance(change, Withdraw):
+        return f"{what} was not linked to MPID {change.mpid}"
+    if isinstance(change, Past):
+        return f"{what} left MPID {change.mpid} by decision {change.ended}"
+    if isinstance(change, NoPast):
+        return f"{what} did not leave MPID {change.mpid} by decision {change.ended}"
+    assert isinstance(change, Reguard)
+    return f"{what} is guarded since decision {change.since}"
+
+
+STANDINGS: Final = {
+    "undone": "is undone",
+    "kept": "is undone in part, as later decisions depend on the rest",
+    "redecided": "is made again: {answer}",
+    "restored": "counts again: {answer}",
+    "moved": "has its batch at {answer}",
+}
+
+
+def _revised(row: Revised) -> str:
+    answer = "nobody" if row.mpid is None else f"MPID {row.mpid}"
+    return f"decision {row.position} {STANDINGS[row.standing].format(answer=answer)}"
+
+
+def _asked_undo(asked: Undo) -> str:
+    later = {"": "", "redecide": "; later decisions are made again", "keep": "; what later decisions need is kept"}
+    if asked.type:
+        return f"all that {_identity(asked.type, asked.value)} caused{later[asked.later]}"
+    if asked.input:
+        return f"{asked.input} from decision {asked.first} to {asked.last}{later[asked.later]}"
+    return f"decision {', '.join(map(str, asked.positions[:_MOST_LINES]))}{later[asked.later]}"
 
 
 def _alias_outcome(change: AliasOutcome) -> str:

@@ -3,6 +3,7 @@
 from oneself.identity.alias import only_device
 from oneself.identity.decide import Prepared, decide, prepare
 from oneself.identity.fold import apply
+from oneself.identity.mention import Mentioned, mentioned, touched_by
 from oneself.identity.model import (
     HOLDERS_READ,
     INLINE_VALUES,
@@ -22,6 +23,7 @@ from oneself.identity.model import (
     Identity,
     IdentityChange,
     Kind,
+    Later,
     Link,
     Note,
     Profile,
@@ -30,16 +32,20 @@ from oneself.identity.model import (
     Refused,
     Release,
     Request,
+    Revised,
+    Revision,
     Seen,
     Step,
     Trace,
     Trim,
+    Undo,
     Unlink,
     Upkeep,
     View,
 )
 from oneself.identity.names import DEFAULT_PRIORITY, IDENTITY_TYPES
 from oneself.identity.policy import PRESETS, Policy, PolicyError, PolicySettings, build
+from oneself.identity.revision import Move, NoPast, Past, Reguard, Remove, Restore, Revive, Withdraw
 from oneself.identity.usable import Usable, count_values
 
 __all__ = [
@@ -64,8 +70,13 @@ __all__ = [
     "Identity",
     "IdentityChange",
     "Kind",
+    "Later",
     "Link",
+    "Mentioned",
+    "Move",
+    "NoPast",
     "Note",
+    "Past",
     "Policy",
     "PolicyError",
     "PolicySettings",
@@ -74,20 +85,30 @@ __all__ = [
     "Protection",
     "Refusal",
     "Refused",
+    "Reguard",
     "Release",
+    "Remove",
     "Request",
+    "Restore",
+    "Revised",
+    "Revision",
+    "Revive",
     "Seen",
     "Step",
     "Trace",
     "Trim",
+    "Undo",
     "Unlink",
     "Upkeep",
     "Usable",
     "View",
+    "Withdraw",
     "apply",
     "build",
     "count_values",
     "decide",
+    "mentioned",
     "only_device",
     "prepare",
+    "touched_by",
 ]

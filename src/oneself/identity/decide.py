@@ -45,6 +45,9 @@ def prepare(policy: Policy, request: Request) -> Prepared:
         return Prepared(policy, request, Usable(), [], () if request.mpid is None else (request.mpid,))
     if kind in ("alias_process", "alias_undo"):
         return Prepared(policy, request, Usable(), [], aliases=(request.position,))
+    if kind == "undo" or kind == "split":
+        mpids = () if request.mpid is None else (request.mpid,)
+        return Prepared(policy, request, Usable(), [], mpids)
     if kind in UPKEEP:
         stored = request.upkeep.mpids if request.upkeep is not None else ()
         return Prepared(policy, request, Usable(), [], stored=stored)
@@ -75,6 +78,9 @@ def decide(prepared: Prepared, view: View, now_ms: int, fresh_mpid: int) -> Deci
         return undo_alias(request.position, view)
     if kind == "retention" or kind == "expiry" or kind == "forget" or kind == "discard":
         return decide_upkeep(request, view)
+    if kind == "undo" or kind == "split":
+        message = "What undoes or splits is decided by a plan, made over all that it touches."
+        return Decision(Trace("refused"), error=Refusal(400, "BAD_REQUEST", message))
     return resolve(policy, kind, prepared.usable, request.previous_mpid, view, fresh_mpid)
 
 

@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from oneself.identity.revision import Move, NoPast, Past, Reguard, Remove, Restore, Revive, Withdraw
+
 Identity = tuple[str, str]
 """``(type, value)``; the value is normalised."""
 
@@ -65,18 +67,41 @@ class Upkeep(msgspec.Struct, frozen=True, omit_defaults=True):
     positions: tuple[int, ...] = ()
 
 
+Later = Literal["", "redecide", "keep"]
+"""What becomes of later decisions that depend on what is undone (docs/undo.md): where it is empty, they stand in the
+way; they are decided again; or what they depend on is kept."""
+
+
+class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be undone: the decisions at ``positions``, or all that an identity ``value`` of a type caused.
+
+    ``input``, ``first`` and ``last`` say by which input and span the decisions were chosen, where they were.
+    ``guard`` has the value guarded afterwards, so that it does not fuse people again.
+    """
+
+    positions: tuple[int, ...] = ()
+    type: str = ""
+    value: str = ""
+    later: Later = ""
+    guard: bool = True
+    input: str = ""
+    first: int = 0
+    last: int = 0
+
+
 class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a caller asks of the core, with every value as it was sent.
 
     ``identities`` (type to value) and ``previous_mpid`` belong to the kinds that resolve, ``mpid`` and
     ``changes`` to ``modify``, ``alias`` to ``alias``; ``release`` names guarded values in ``identities``. A
     ``batch`` has an ``mpid`` or else ``identities``, and what its input may do. ``position`` is that of the
-    accepted alias that is processed or undone; ``upkeep`` is what the server asks of itself.
+    accepted alias that is processed or undone; ``upkeep`` is what the server asks of itself. A ``split`` takes
+    ``identities`` from the profile ``mpid``; ``undo`` is what is to be undone.
     """
 
     kind: Literal[
         "identify", "login", "logout", "search", "modify", "alias", "release", "batch",
-        "alias_process", "alias_undo", "retention", "expiry", "forget", "discard",
+        "alias_process", "alias_undo", "retention", "expiry", "forget", "discard", "undo", "split",
     ]  # fmt: skip
     identities: dict[str, str | None] = {}
     previous_mpid: int | None = None
@@ -86,6 +111,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     alias: AliasRequest | None = None
     position: int = 0
     upkeep: Upkeep | None = None
+    undo: Undo | None = None
 
 
 class Profile(msgspec.Struct, frozen=True, gc=False):
@@ -155,7 +181,7 @@ class Unlink(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="
     mpid: int
     type: str
     value: str
-    why: Literal["replaced", "modified", "removed", "moved"]
+    why: Literal["replaced", "modified", "removed", "moved", "split"]
     moved_to: int = 0
 
 
@@ -164,7 +190,7 @@ class Guard(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="c
 
     type: str
     value: str
-    why: Literal["max_known_profiles_per_value", "max_values_per_profile"]
+    why: Literal["max_known_profiles_per_value", "max_values_per_profile", "undone"]
 
 
 class Release(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="change", tag="release"):
@@ -196,7 +222,7 @@ class AliasOutcome(msgspec.Struct, frozen=True, array_like=True, tag_field="chan
     position: int
     source: int
     destination: int
-    outcome: Literal["applied", "dropped", "undone"]
+    outcome: AliasState
     why: AliasWhy = ""
     other: int = 0
 
@@ -238,7 +264,23 @@ class Discard(msgspec.Struct, frozen=True, array_like=True, tag_field="change", 
     positions: tuple[int, ...]
 
 
-Change = Create | Link | Unlink | Guard | Release | Alias | AliasOutcome | Trim | Expire | Forget | Discard
+Revision = Remove | Revive | Restore | Withdraw | Past | NoPast | Reguard | Move
+"""What an undo or a split does to what was."""
+
+Change = Create | Link | Unlink | Guard | Release | Alias | AliasOutcome | Trim | Expire | Forget | Discard | Revision
+
+
+class Revised(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the decision at a position counts for since an undo: its answer and its changes.
+
+    ``standing`` says how that came: it was left out (``undone``), kept in part (``kept``), decided again
+    (``redecided``), counts as before (``restored``), or its batch went along with a split (``moved``).
+    """
+
+    position: int
+    standing: Literal["undone", "kept", "redecided", "restored", "moved"]
+    mpid: int | None = None
+    changes: list[Change] = []
 
 
 # -- the trace: why a decision came out as it did ---------------------------------------------------------------
@@ -300,6 +342,7 @@ Why = Literal[
     "mpid_given", "only_read", "user_unknown",
     "alias_applied", "alias_dropped", "alias_undone",
     "trimmed", "expired", "none_expired", "forgotten", "discarded",
+    "undone", "split",
 ]  # fmt: skip
 
 
@@ -327,7 +370,8 @@ class Decision(msgspec.Struct, omit_defaults=True, gc=False):
     """The outcome of one request.
 
     ``mpid`` is the answer, None where there is none (not found, refused, would-be new on ``read_only``);
-    ``matched`` are the types of the request whose value the answer already held.
+    ``matched`` are the types of the request whose value the answer already held. ``revised`` are the decisions that
+    count for something else since an undo.
     """
 
     trace: Trace
@@ -336,6 +380,7 @@ class Decision(msgspec.Struct, omit_defaults=True, gc=False):
     matched: list[str] = []
     changes: list[Change] = []
     error: Refusal | None = None
+    revised: list[Revised] = []
 
 
 class View:
