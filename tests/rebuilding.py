@@ -23,6 +23,7 @@ _ROWS = {
     "device": "mpid, workspace, name, changed, body",
     "event_name": "workspace, name",
     "further_identity": "mpid, type, value, position",
+    "guard_decision": "key, position",
     "guarded_value": "key, space, type, value, why, position",
     "holder": "key, position, mpid",
     "identity_history": "mpid, ended, type, value, linked, why, moved_to",
@@ -60,7 +61,7 @@ _BODIES: dict[str, Callable[[int, bytes], Any]] = {
 
 
 def _row(table: str, row: list[Any]) -> tuple[Any, ...]:
-    key = [row.pop(0)] if table in ("guarded_value", "holder", "request") else []
+    key = [row.pop(0)] if table in ("guard_decision", "guarded_value", "holder", "request") else []
     end: list[str] = []
     if table == "profile":
         mpid, _, created, *settled = row

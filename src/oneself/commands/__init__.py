@@ -20,8 +20,10 @@ COMMANDS: Final = {
     "why": ("oneself.commands.why:why", "Tell the decisions behind a profile or a request, in words."),
     "import": ("oneself.commands.import_:import_", "Take in files of profile updates and events."),
     "export": ("oneself.commands.export:export", "Write profiles and events to a file."),
+    "copy": ("oneself.commands.copy:copy", "Move everything to another folder or database, and prove it."),
     "replay": ("oneself.commands.replay:replay", "Prove that the live state is what the journal says; look back."),
     "whatif": ("oneself.commands.whatif:whatif", "Try another configuration on the recorded history."),
+    "policy": ("oneself.commands.policy:policy", "List, promote and restore the policies of scopes."),
     "bench": ("oneself.commands.bench:bench", "Run the benchmarks."),
 }
 """Each command's place, ``MODULE:ATTRIBUTE``, and its line in ``oneself --help``."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import apsw
 
 from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
+from oneself.store.unfinished import is_unfinished, unfinished_copy
 
 __all__ = ["DatabaseFile", "FolderLock", "damage", "plain_errors"]
 
@@ -154,6 +155,8 @@ def _migrate(connection: apsw.Connection, migrations: Sequence[str]) -> None:
 
 def _check_version(connection: apsw.Connection, path: Path, mark: str, newest: int, *, read_only: bool) -> None:
     version = int(connection.pragma("user_version"))
+    if is_unfinished(version):
+        raise StoreError(unfinished_copy(str(path.parent)))
     if version and not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = ?", (mark,)).get:
         raise StoreDamaged(damage(path, f"it has no table named {mark}"))
     if version > newest:

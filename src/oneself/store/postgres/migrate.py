@@ -7,12 +7,13 @@ from typing import Final
 import asyncpg
 import structlog
 
-from oneself.errors import StoreUnavailable, StoreVersion
+from oneself.errors import StoreError, StoreUnavailable, StoreVersion
 from oneself.store.postgres.database import Connection, Database, pause
 from oneself.store.postgres.errors import Address
 from oneself.store.postgres.schema import HEAD, MIGRATIONS, VERSION
+from oneself.store.unfinished import is_unfinished, unfinished_copy
 
-__all__ = ["check_version", "migrate", "outdated"]
+__all__ = ["check_version", "migrate", "outdated", "stored_version"]
 
 _log = structlog.get_logger("oneself.store")
 
@@ -24,9 +25,11 @@ _RACED: Final = frozenset({"23505", "42P07", "42710"})
 async def migrate(database: Database) -> None:
     """Make what is missing of the schema; one server does while the others wait for the row of ``journal_head``.
 
-    Raises ``StoreVersion`` where the database is of a newer version, ``StoreDamaged`` where it is not ours.
+    Raises ``StoreVersion`` where the database is of a newer version, ``StoreDamaged`` where it is not ours, and
+    ``StoreError`` where it holds a copy that was not finished.
     """
     before = await database.retried(lambda: _head(database))
+    _refuse_unfinished(database, before)
     if before < VERSION:
         before = await database.retried(lambda: _upgrade(database))
     _refuse_newer(database, before)
@@ -38,7 +41,7 @@ async def _head(database: Database) -> int:
     """Return the version of the schema, making the table that says it where it is missing."""
     for tries in range(_TRIES):
         async with database.connection() as connection:
-            version = await _version(connection)
+            version = await stored_version(connection)
             if version is not None:
                 return version
             try:
@@ -55,6 +58,7 @@ async def _upgrade(database: Database) -> int:
     """Bring the schema to the newest version; return the version that it had."""
     async with database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
         version: int = await connection.fetchval("SELECT version FROM journal_head WHERE id = 1 FOR UPDATE")
+        _refuse_unfinished(database, version)
         for number in range(version, VERSION):
             for statement in MIGRATIONS[number]:
                 await connection.execute(statement)
@@ -66,11 +70,12 @@ async def _upgrade(database: Database) -> int:
 async def check_version(database: Database) -> None:
     """Raise ``StoreVersion`` or ``StoreUnavailable`` unless a database has the newest schema."""
     async with database.connection() as connection:
-        version = await _version(connection)
+        version = await stored_version(connection)
     if version is None:
         raise StoreUnavailable(
             f"The database {database.address.name} holds no data. Start `oneself serve` on it once to make it."
         )
+    _refuse_unfinished(database, version)
     _refuse_newer(database, version)
     if version < VERSION:
         raise StoreVersion(
@@ -78,7 +83,7 @@ async def check_version(database: Database) -> None:
         )
 
 
-async def _version(connection: Connection) -> int | None:
+async def stored_version(connection: Connection) -> int | None:
     """Return the version of the schema; None where there is none yet."""
     try:
         rows = await connection.fetch("SELECT version FROM journal_head WHERE id = 1")
@@ -92,8 +97,15 @@ def _refuse_newer(database: Database, version: int) -> None:
         raise StoreVersion(outdated(database.address, version))
 
 
+def _refuse_unfinished(database: Database, version: int) -> None:
+    if is_unfinished(version):
+        raise StoreError(unfinished_copy(f"The database {database.address.name}"))
+
+
 def outdated(address: Address, version: int) -> str:
-    """Say that a database is of a newer version."""
+    """Say that a database is of a newer version, or is being copied into."""
+    if is_unfinished(version):
+        return unfinished_copy(f"The database {address.name}")
     return (
         f"The database {address.name} was written by a newer version of Oneself (schema {version}, this one knows "
         f"{VERSION}). Upgrade Oneself to use it."
