@@ -23,7 +23,7 @@ from oneself.config import ApiClient, Config, Input, Workspace
 from oneself.engine import Engine, adopt_policies
 from oneself.http import App, create_app
 from oneself.identity import PolicySettings, build
-from oneself.store import EmbeddedStore
+from oneself.store import EmbeddedStore, Store
 
 NOW_MS = NOW * 1000
 
@@ -110,7 +110,7 @@ class Watching:
 class World:
     """The parts, and ways to ask: paths are those under ``/admin/workspaces/shop``."""
 
-    def __init__(self, store: EmbeddedStore, engine: Engine, app: App) -> None:
+    def __init__(self, store: Store, engine: Engine, app: App) -> None:
         self.store = store
         self.engine = engine
         self.app = app
@@ -245,10 +245,10 @@ def _scope(method: str, target: str, headers: dict[str, str]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def admin(folder: Path, **changed: Any) -> AsyncIterator[World]:
-    """A world at work on a folder; ``changed`` are parts of its configuration."""
+async def admin(folder: Path, store: Store | None = None, **changed: Any) -> AsyncIterator[World]:
+    """A world at work on a folder, or on a store that is not open; ``changed`` are parts of its configuration."""
     settings = config(**changed)
-    store = EmbeddedStore(folder / "data")
+    store = store or EmbeddedStore(folder / "data")
     await store.open()
     worlds: list[World] = []
     try:

@@ -60,8 +60,16 @@ FORWARDING_PATHS = [f"{prefix}/{v}/JS/web-key/Forwarding" for prefix in ("", "/w
 AUDIENCE_PATHS = ["/v1/web-key/audience"]
 
 
+class NoStore:
+    """The store of an engine that keeps nothing: no other server is at work on it."""
+
+    shared = False
+
+
 class StrawEngine:
     """Remembers calls and answers them as told; by default everybody is one known user."""
+
+    store = NoStore()
 
     def __init__(self, answer: Callable[[Call], Decision] | None = None) -> None:
         self.calls: list[Call] = []

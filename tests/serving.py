@@ -203,12 +203,13 @@ def serving(
 ) -> Iterator[Server]:
     """Run `oneself serve` with a configuration (TOML text) while the block runs; ``folder`` takes its files.
 
-    Without a ``port`` it gets a free one.
+    Without a ``port`` it gets a free one. A configuration that names a database has its data there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config_file, data, log, port = folder / "oneself.toml", folder / "data", folder / "serve.log", port or free_port()
     config_file.write_text(config)
-    command = [sys.executable, "-m", "oneself", "serve", "--config", str(config_file), "--data", str(data)]
+    place = [] if tomllib.loads(config).get("database") else ["--data", str(data)]
+    command = [sys.executable, "-m", "oneself", "serve", "--config", str(config_file), *place]
     command += ["--port", str(port), *options]
     if certificate:
         command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.private_key)]

@@ -33,6 +33,8 @@ HOURS = 3600
 class Settings:
     """A store's settings, in memory."""
 
+    shared = False
+
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.failure: Exception | None = None
@@ -46,6 +48,11 @@ class Settings:
         if self.failure:
             raise self.failure
         self.values[name] = value
+
+    async def first_setting(self, name: str, value: str) -> str:
+        if self.failure:
+            raise self.failure
+        return self.values.setdefault(name, value)
 
 
 class Server:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 import structlog
 
 from oneself.commands.place import DEFAULT_DATA
+from oneself.commands.workers import Worker, run_workers
 from oneself.config import Config, Input, generate, load
 from oneself.errors import ConfigError, OneselfError
 from oneself.logs import Level, configure
 from oneself.store.place import Place
+
+if TYPE_CHECKING:
+    from oneself.http import App
 
 __all__ = ["serve"]
 
@@ -85,15 +92,21 @@ def serve(
         raise click.UsageError("--tls-cert and --tls-key belong together; give both or neither.")
     configure(log_level)
     config, place, generated = _configuration(config_file, data)
-    if workers > 1:
-        raise click.UsageError("--workers above 1 needs a database; one server writes to a data folder.")
+    if workers > 1 and place.database is None:
+        raise click.UsageError(
+            "--workers above 1 needs a database (database = in the configuration, or ONESELF_DATABASE); "
+            "one server writes to a data folder."
+        )
     options = _Options(
         config=config, place=place, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, demo=demo,
         generated=generated,
     )  # fmt: skip
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.set_threshold(*_COLLECT_AFTER)
-    _run(options)
+    if workers == 1:
+        _run(options)
+    else:
+        run_workers(workers, host, port, partial(_run, options), partial(_greet, options))
 
 
 def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config, Place, Path | None]:
@@ -114,17 +127,16 @@ def _configuration(config_file: Path | None, data: Path | None) -> tuple[Config,
     return config, Place(data or config.data or DEFAULT_DATA, config.database), generated
 
 
-def _run(options: _Options) -> None:
+def _run(options: _Options, worker: Worker | None = None) -> None:
     import uvloop
 
-    uvloop.run(_serve(options))
+    uvloop.run(_serve(options, worker))
 
 
-async def _serve(options: _Options) -> None:
+async def _serve(options: _Options, worker: Worker | None) -> None:
     from oneself.engine import Engine, adopt_policies
     from oneself.engine.engine import clock_ms
-    from oneself.http import Gauge, Groups, ServerSettings, create_app
-    from oneself.http import serve as serve_http
+    from oneself.http import Gauge, Groups, Siblings, create_app
     from oneself.jobs import Jobs
 
     store = options.place.store()
@@ -136,29 +148,57 @@ async def _serve(options: _Options) -> None:
         engine = Engine(store, policies, on_group=groups.record)
         await engine.start()
         try:
-            if options.demo:
+            if options.demo and (worker is None or worker.number == 0):
                 await _fill(engine, options.config)
-            settings = ServerSettings(
-                host=options.host, port=options.port, tls_cert=options.tls_cert, tls_key=options.tls_key
-            )
             jobs = Jobs(engine, options.config)
-            app = create_app(options.config, engine, collectors=[groups, position, jobs])
+            siblings = None if worker is None else Siblings(worker.folder, worker.number, worker.count)
+            app = create_app(options.config, engine, collectors=[groups, position, jobs], siblings=siblings)
             gc.freeze()
             await jobs.start()
+            await app.operations.start()
             try:
-                await serve_http(app, settings, on_bound=lambda port: _greet(options, port))
-                _log.info("stopping")
-            except OSError as error:
-                raise OneselfError(
-                    f"Cannot serve {options.host}:{options.port}: {error.strerror or error}."
-                ) from error
+                await _listen(options, worker, app)
             finally:
+                await app.operations.stop()
                 await jobs.stop()
         finally:
             await engine.stop()
     finally:
         await store.close()
     _log.info("stopped", position=store.position)
+
+
+async def _listen(options: _Options, worker: Worker | None, app: App) -> None:
+    """Serve until the server is to stop; a worker stops, too, when the process that started it is gone."""
+    from oneself.http import ServerSettings
+    from oneself.http import serve as serve_http
+
+    stop = asyncio.Event()
+    settings = ServerSettings(
+        host=options.host,
+        port=options.port if worker is None else worker.port,
+        reuse_port=worker is not None,
+        tls_cert=options.tls_cert,
+        tls_key=options.tls_key,
+    )
+
+    def bound(port: int) -> None:
+        if worker is None:
+            _greet(options, port)
+        else:
+            worker.started.send(worker.number)
+            worker.started.close()
+
+    if worker is not None:
+        asyncio.get_running_loop().add_reader(worker.alive, stop.set)
+    try:
+        await serve_http(app, settings, on_bound=bound, stop=stop)
+        _log.info("stopping")
+    except OSError as error:
+        raise OneselfError(f"Cannot serve {options.host}:{settings.port}: {error.strerror or error}.") from error
+    finally:
+        if worker is not None:
+            asyncio.get_running_loop().remove_reader(worker.alive)
 
 
 async def _fill(engine: object, config: Config) -> None:

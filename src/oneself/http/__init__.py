@@ -4,5 +4,6 @@ from oneself.http.app import App, create_app
 from oneself.http.metrics import Gauge, Groups
 from oneself.http.ports import Engine
 from oneself.http.server import ServerSettings, serve
+from oneself.http.siblings import Siblings
 
-__all__ = ["App", "Engine", "Gauge", "Groups", "ServerSettings", "create_app", "serve"]
+__all__ = ["App", "Engine", "Gauge", "Groups", "ServerSettings", "Siblings", "create_app", "serve"]

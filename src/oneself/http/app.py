@@ -34,6 +34,7 @@ from oneself.http.openapi import document
 from oneself.http.operations import ALIVE, OperationsRoutes
 from oneself.http.ports import Engine
 from oneself.http.profile_api import ProfileRoutes
+from oneself.http.siblings import Siblings
 from oneself.http.stream import send_stream
 from oneself.http.tokens import Tokens
 from oneself.http.web_sdk import WebSdkRoutes
@@ -90,6 +91,7 @@ class App:
     ``hot`` are whole paths, ``identity`` answers the paths that name an MPID, and ``cold`` is searched last.
     ``front`` answers what it can straight from the connection; it is None where every request is logged.
     ``end_streams`` ends the answers that have no end of their own; the server calls it when it stops.
+    ``operations`` is to be started and stopped with the server.
     """
 
     def __init__(
@@ -100,8 +102,10 @@ class App:
         measures: Measures,
         front: Front,
         end_streams: Callable[[], None],
+        operations: OperationsRoutes,
     ) -> None:
         self.end_streams = end_streams
+        self.operations = operations
         self.front = None if is_debug() else front
         self._hot = hot
         self._identity = identity
@@ -208,11 +212,17 @@ def _log_request(exchange: Exchange, target: Target, reply: Reply, seconds: floa
 
 
 def create_app(
-    config: Config, engine: Engine, *, collectors: Iterable[Collector] = (), clock: Callable[[], float] = time.time
+    config: Config,
+    engine: Engine,
+    *,
+    collectors: Iterable[Collector] = (),
+    clock: Callable[[], float] = time.time,
+    siblings: Siblings | None = None,
 ) -> App:
     """Return the application that serves a configuration through an engine.
 
     ``collectors`` add metrics to ``/metrics``; ``clock`` gives unix seconds, for the dates of signed requests.
+    ``siblings`` are the other workers of the same server.
     """
     gate = Gate(config, clock)
     measures = Measures()
@@ -220,7 +230,7 @@ def create_app(
     events = EventRoutes(config, gate, engine, clock)
     tokens = Tokens(config, engine, clock)
     oauth, profiles = OAuthRoutes(tokens), ProfileRoutes(config, tokens, engine, clock)
-    operations = OperationsRoutes(engine, [measures, events.ingestion, *collectors])
+    operations = OperationsRoutes(engine, [measures, events.ingestion, *collectors], siblings)
     described = json_reply(200, document())
 
     async def openapi(_: Exchange) -> Reply:
@@ -268,7 +278,7 @@ def create_app(
     routes = [(Route(path, answer, methods=methods), Target(path, methods, answer)) for path, methods, answer in cold]
     direct = _direct(config, gate, engine, identity, events, measures)
     read = ReadRoute(b"/userprofile/v1/", profiles.at_once, partial(measures.record, _PROFILE_PATH))
-    return App(hot, identity, routes, measures, Front(direct, [read], gate), admin.end_streams)
+    return App(hot, identity, routes, measures, Front(direct, [read], gate), admin.end_streams, operations)
 
 
 def _direct(

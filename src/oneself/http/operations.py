@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from oneself.http.exchange import Exchange
 from oneself.http.metrics import Gauge
 from oneself.http.ports import Engine
+from oneself.http.siblings import Siblings
 from oneself.http.wire import CORS, HttpError, Reply, json_reply
 
 __all__ = ["ALIVE", "Health", "OperationsRoutes", "Readiness"]
@@ -35,15 +36,30 @@ _RETRY_SECONDS: Final = 1
 
 
 class OperationsRoutes:
-    """Answers what operators ask. ``collectors`` add metrics of the parts behind the edge."""
+    """Answers what operators ask.
 
-    def __init__(self, engine: Engine, collectors: Iterable[Collector]) -> None:
+    ``collectors`` add metrics of the parts behind the edge. Of a worker that has ``siblings`` the metrics are those
+    of all of them.
+    """
+
+    def __init__(self, engine: Engine, collectors: Iterable[Collector], siblings: Siblings | None = None) -> None:
         self._engine = engine
+        self._siblings = siblings
         self._registry = CollectorRegistry()
         waiting = Gauge("oneself_waiting", "Calls that wait for their answer.", lambda: engine.waiting)
         ready = Gauge("oneself_ready", "1 where requests would be answered.", lambda: engine.ready)
         for collector in (waiting, ready, *collectors):
             self._registry.register(collector)
+
+    async def start(self) -> None:
+        """Begin to tell the siblings."""
+        if self._siblings is not None:
+            await self._siblings.start(self._registry)
+
+    async def stop(self) -> None:
+        """Stop telling them."""
+        if self._siblings is not None:
+            await self._siblings.stop()
 
     async def ready(self, _: Exchange) -> Reply:
         """Tell whether requests would be answered now."""
@@ -53,6 +69,6 @@ class OperationsRoutes:
 
     async def metrics(self, _: Exchange) -> Reply:
         """Return every metric in Prometheus' text format."""
-        body = generate_latest(self._registry)
+        body = generate_latest(self._registry) if self._siblings is None else await self._siblings.exposition()
         headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), *CORS]
         return Reply(200, [*headers, (b"content-length", b"%d" % len(body))], body)

@@ -33,11 +33,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where a server listens and what one client may use; times are seconds.
 
     With port 0 the machine chooses one. ``tls_cert`` and ``tls_key`` are PEM files, given together.
-    ``grace_seconds`` is how long a stop waits for the answers to what was accepted.
+    ``grace_seconds`` is how long a stop waits for the answers to what was accepted. With ``reuse_port`` other
+    processes that do so, too, may listen on the same port, and each gets a part of the connections.
     """
 
     host: str = "127.0.0.1"
     port: int = 8080
+    reuse_port: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
     max_header_bytes: int = 16 * 1024
@@ -102,6 +104,7 @@ class _Server(uvicorn.Server):
             lambda: Connection(self._watch, config, self.server_state, self._loop),
             settings.host,
             settings.port,
+            reuse_port=settings.reuse_port or None,
             ssl=config.ssl,
             backlog=config.backlog,
             ssl_handshake_timeout=settings.header_seconds if config.ssl else None,

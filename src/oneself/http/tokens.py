@@ -35,6 +35,9 @@ _ALGORITHM: Final = "HS256"
 _NAME: Final = "oneself"
 """Who issues the tokens, and whom they are for."""
 
+FRESH_SECONDS: Final = 1.0
+"""So long the times of revocation are believed that other servers may have changed."""
+
 _REMEMBERED: Final = 1_024
 
 _DUMMY: Final = secrets.token_bytes(32)
@@ -87,7 +90,8 @@ class Tokens:
     """Issues, verifies and revokes the tokens of a configuration's API clients.
 
     The key that signs them and the times of revocation are settings of the engine's store; they are read, and the
-    key is made, when they are first needed. ``clock`` gives unix seconds.
+    key is made, when they are first needed. Where other servers are at work on the same data, what they revoked is
+    known ``FRESH_SECONDS`` later at most. ``clock`` gives unix seconds.
     """
 
     def __init__(self, config: Config, engine: Engine, clock: Callable[[], float] = time.time) -> None:
@@ -99,6 +103,8 @@ class Tokens:
         self._newest: dict[str, int] = {}  # client: when its newest token was issued, unix ms
         self._verified: dict[bytes, _Verified] = {}
         self._lock = asyncio.Lock()
+        self._shared = engine.store.shared
+        self._fresh_until = 0.0  # by the machine's monotonic clock, where they are shared
 
     def authenticate(self, client_id: str, secret: str, *, encoded: bool = False) -> str:
         """Return the id of the client that credentials are of; raise ``HttpError`` 401 where they are wrong.
@@ -132,6 +138,8 @@ class Tokens:
 
     def recall(self, headers: Mapping[bytes, bytes]) -> ApiCaller | None:
         """Return the caller of a token that was verified before and still holds; None where ``verify`` must look."""
+        if self._shared and time.monotonic() > self._fresh_until:
+            return None
         known = self._verified.get(headers.get(b"authorization", b""))
         return known.caller if known is not None and known.expires > self._clock() else None
 
@@ -157,9 +165,7 @@ class Tokens:
         at_ms = max(self._now_ms(), self._newest.get(client_id, 0), self._revoked.get(client_id, 0))
         await self._engine.store.set_setting(_REVOKED_SETTING + client_id, str(at_ms))
         self._revoked[client_id] = max(at_ms, self._revoked.get(client_id, 0))
-        self._verified = {
-            header: known for header, known in self._verified.items() if known.caller.client != client_id
-        }
+        self._forget(client_id)
         _log.info("tokens revoked", client=client_id)
         return at_ms
 
@@ -186,20 +192,30 @@ class Tokens:
         return _Verified(client.caller, expires)
 
     async def _load(self) -> None:
-        """Read the key and the times of revocation, once; make the key where there is none."""
-        if self._key:
+        """Read the key and the times of revocation unless they are known; make the key where there is none."""
+        if self._is_fresh():
             return
         async with self._lock:
-            if self._key:
+            if self._is_fresh():
                 return
-            store = self._engine.store
-            revoked = {client: await store.setting(_REVOKED_SETTING + client) for client in self._clients}
-            kept = await store.setting(_KEY_SETTING)
-            if kept is None:
-                kept = secrets.token_hex(_KEY_BYTES)
-                await store.set_setting(_KEY_SETTING, kept)
-            self._revoked = {client: int(at_ms) for client, at_ms in revoked.items() if at_ms is not None}
-            self._key = bytes.fromhex(kept)
+            store, began = self._engine.store, time.monotonic()
+            for client in self._clients:
+                at_ms = await store.setting(_REVOKED_SETTING + client)
+                if at_ms is not None and int(at_ms) > self._revoked.get(client, 0):
+                    self._revoked[client] = int(at_ms)
+                    self._forget(client)
+            if not self._key:
+                self._key = bytes.fromhex(await store.first_setting(_KEY_SETTING, secrets.token_hex(_KEY_BYTES)))
+            self._fresh_until = began + FRESH_SECONDS
+
+    def _is_fresh(self) -> bool:
+        return bool(self._key) and not (self._shared and time.monotonic() > self._fresh_until)
+
+    def _forget(self, client_id: str) -> None:
+        """Forget the tokens of a client that were verified."""
+        self._verified = {
+            header: known for header, known in self._verified.items() if known.caller.client != client_id
+        }
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

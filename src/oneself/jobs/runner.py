@@ -1,4 +1,8 @@
-"""Running jobs: each in a task of its own, tried again after a failure, and stopped between two steps."""
+"""Running jobs: each in a task of its own, tried again after a failure, and stopped between two steps.
+
+Of several servers on one database the one that has the lease runs them. Where it loses the lease in the middle of a
+step, the next one may begin the same: every step may be repeated, and what it changes is decided by the engine.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from oneself.errors import OneselfError, Overloaded, StoreUnavailable
 from oneself.jobs.aliases import AliasJob
 from oneself.jobs.expiry import ExpiryJob
 from oneself.jobs.job import Counts, Job, Work
+from oneself.jobs.lease import Lease
 from oneself.jobs.retention import RetentionJob
 
 __all__ = ["Jobs"]
@@ -38,12 +43,14 @@ class Jobs(Collector):
         work = Work(engine, config, clock, self.counts)
         self.jobs: list[Job] = [AliasJob(work), RetentionJob(work), ExpiryJob(work)]
         self._engine = engine
+        self._lease = Lease(engine.store)
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin, each job with a round at once."""
+        """Begin, each job with a round as soon as this server has the lease."""
         self._stopping.clear()
+        await self._lease.start()
         self._tasks = [asyncio.create_task(self._run(job), name=job.name) for job in self.jobs]
 
     async def stop(self) -> None:
@@ -51,14 +58,17 @@ class Jobs(Collector):
         self._stopping.set()
         tasks, self._tasks = self._tasks, []
         await asyncio.gather(*tasks)
+        await self._lease.stop()
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
-        return self.counts.collect()
+        return [*self.counts.collect(), *self._lease.collect()]
 
     async def _run(self, job: Job) -> None:
         troubled = False
         while not self._stopping.is_set():
+            if not await self._leads():
+                return
             try:
                 await self._round(job)
             except (Overloaded, StoreUnavailable) as error:
@@ -83,8 +93,19 @@ class Jobs(Collector):
                 await self._wait(job.pause_seconds)
                 while self._engine.waiting > BUSY and not self._stopping.is_set():
                     await self._wait(job.pause_seconds or 0.01)
-                if self._stopping.is_set():
+                if self._stopping.is_set() or not self._lease.held:
                     return
+
+    async def _leads(self) -> bool:
+        """Wait until this server has the lease; return False where it is to stop before."""
+        if not self._lease.held:
+            stopping = asyncio.create_task(self._stopping.wait())
+            leading = asyncio.create_task(self._lease.wait())
+            await asyncio.wait([stopping, leading], return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopping, leading):
+                task.cancel()
+            await asyncio.gather(stopping, leading, return_exceptions=True)
+        return not self._stopping.is_set()
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -234,6 +234,26 @@ class Store(ABC):
     @abstractmethod
     async def set_setting(self, name: str, value: str) -> None:
         """Keep a value for the server itself, durably."""
+
+    @abstractmethod
+    async def first_setting(self, name: str, value: str) -> str:
+        """Keep a value for the server itself unless there is one, durably; return the one that is kept."""
+
+    # -- servers among themselves (docs/operations.md) ---------------------------------------------------------
+
+    shared: ClassVar[bool] = False
+    """Whether other servers may be at work on the same data."""
+
+    @abstractmethod
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Give a lease to a holder, or renew it, for some seconds from now; False where another one has it.
+
+        What nobody else can be at work on is always the holder's.
+        """
+
+    @abstractmethod
+    async def end_lease(self, name: str, holder: str) -> None:
+        """Take a lease back from a holder that has it."""
 
     # -- aliases (docs/alias.md) -------------------------------------------------------------------------------
 

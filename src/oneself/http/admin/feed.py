@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from oneself.http.wire import HttpError
@@ -36,7 +37,11 @@ class TooSlow(Exception):
 
 
 class Feed:
-    """Keeps the latest batches while somebody reads them; give ``note`` to an engine's listeners."""
+    """Keeps the latest batches while somebody reads them; give ``note`` to an engine's listeners.
+
+    ``position`` is that of the last batch that was put in. ``on_readers`` is told when the first reader comes, and
+    when the last one has left.
+    """
 
     def __init__(self) -> None:
         self._size = SIZE
@@ -45,6 +50,8 @@ class Feed:
         self._readers: Counter[str] = Counter()
         self._news: asyncio.Event | None = None
         self.ended = False
+        self.position = 0
+        self.on_readers: Callable[[bool], None] | None = None
 
     def note(self, position: int, entry: Entry, record: BatchRecord | None) -> None:
         """Keep one batch."""
@@ -56,6 +63,7 @@ class Feed:
         else:
             self._ring[self._count % self._size] = arrival
         self._count += 1
+        self.position = position
         self._wake()
 
     def join(self, client: str) -> Reader:
@@ -66,6 +74,8 @@ class Feed:
                 "are allowed. End one first."
             )
             raise HttpError(429, message, retry_after=_RETRY_SECONDS)
+        if not self._readers and self.on_readers is not None:
+            self.on_readers(True)
         self._readers[client] += 1
         return Reader(self, client, self._count)
 
@@ -76,6 +86,8 @@ class Feed:
             del self._readers[client]
         if not self._readers:
             self._ring, self._count = [], 0
+            if self.on_readers is not None:
+                self.on_readers(False)
 
     def end(self) -> None:
         """Tell every reader that nothing more comes."""

@@ -163,7 +163,7 @@ class LiveRoutes:
         self, exchange: Exchange, watch: _Watch, reader: Reader, after: int | None, ends: float | None
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream: what came since ``after``, what comes, and why it ends."""
-        start = self._engine.store.position
+        start = max(self._engine.store.position, self._feed.position)
         yield b": the live stream of Oneself\nid: %d\n\n" % (start if after is None else after)
         sent = 0  # every batch up to this position was shown, or is not wanted
         try:

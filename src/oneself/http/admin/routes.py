@@ -9,6 +9,7 @@ from oneself.config import Config
 from oneself.http.admin.access import Access
 from oneself.http.admin.aliases import AliasRoutes
 from oneself.http.admin.feed import Feed
+from oneself.http.admin.follow import Follower
 from oneself.http.admin.live import LiveRoutes
 from oneself.http.admin.quarantine import QuarantineRoutes
 from oneself.http.admin.timeline import TimelineRoutes
@@ -34,7 +35,11 @@ class AdminRoutes:
     def __init__(self, config: Config, tokens: Tokens, engine: Engine, clock: Callable[[], float]) -> None:
         self._feed = Feed()
         tally = Tally()
-        engine.listeners.extend([tally.note, self._feed.note])
+        engine.listeners.append(tally.note)
+        if engine.store.shared:
+            self._follower = Follower(engine, self._feed)
+        else:
+            engine.listeners.append(self._feed.note)
         access = Access(config, tokens, engine)
         workspaces = WorkspaceRoutes(config, access, tally, clock)
         users, timeline = UserRoutes(access, engine, clock), TimelineRoutes(access, engine)

@@ -213,6 +213,12 @@ class JournalFile(DatabaseFile):
         with plain_errors(self.path):
             self._writer.execute("INSERT OR REPLACE INTO setting VALUES(?, ?)", (name, value))
 
+    def first_setting(self, name: str, value: str) -> str:
+        """Keep a value for the server itself unless there is one, synced; return the one that is kept."""
+        with plain_errors(self.path):
+            self._writer.execute("INSERT OR IGNORE INTO setting VALUES(?, ?)", (name, value))
+        return self.setting(name) or value
+
     def policies(self) -> list[PolicyVersion]:
         """Return every policy version, oldest first."""
         rows = self._fetch(

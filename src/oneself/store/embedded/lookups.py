@@ -191,6 +191,17 @@ class Lookups(Files):
         """Keep a value for the server itself."""
         self._journal.set_setting(name, value)
 
+    async def first_setting(self, name: str, value: str) -> str:
+        """Keep a value for the server itself unless there is one; return the one that is kept."""
+        return self._journal.first_setting(name, value)
+
+    async def lease(self, name: str, holder: str, seconds: float) -> bool:  # noqa: ARG002
+        """Give any lease to whoever asks: a folder has one server."""
+        return True
+
+    async def end_lease(self, name: str, holder: str) -> None:
+        """Do nothing: there are no leases."""
+
     async def guarded(self, space: str) -> list[tuple[str, str, str, int]]:
         """Return the guarded values of a space, oldest first."""
         rows = [row[1:] for row in self._guarded.values() if row[0] == space]

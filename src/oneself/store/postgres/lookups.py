@@ -70,9 +70,6 @@ _QUARANTINED: Final = """
     AND position > coalesce((SELECT through FROM swept WHERE what = $3), 0) ORDER BY position DESC LIMIT $4
 """
 POLICIES: Final = "SELECT scope, version, at_ms, position, settings FROM policy"
-_SET: Final = """
-    INSERT INTO setting(name, value) VALUES($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value
-"""
 _GUARDED: Final = """
     SELECT type, value, why, position FROM guarded_value WHERE space = $1 AND NOT released ORDER BY position
 """
@@ -244,15 +241,6 @@ class Lookups(Store):
         """Return every policy version, oldest first."""
         rows = await self.database.fetch(f"{POLICIES} ORDER BY position, version, scope")
         return [policy_of(row) for row in rows]
-
-    async def setting(self, name: str) -> str | None:
-        """Return a value that the server keeps for itself."""
-        rows = await self.database.fetch("SELECT value FROM setting WHERE name = $1", text(name))
-        return rows[0]["value"].decode() if rows else None
-
-    async def set_setting(self, name: str, value: str) -> None:
-        """Keep a value for the server itself."""
-        await self.database.execute(_SET, text(name), text(value))
 
 
 async def _known(connection: Connection, mpid: int, workspace: str) -> tuple[Profile, KnownUser] | None:

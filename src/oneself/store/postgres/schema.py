@@ -52,6 +52,8 @@ _FIRST: Final = (
         PRIMARY KEY (scope, version)
     )""",
     "CREATE TABLE setting(name BYTEA PRIMARY KEY, value BYTEA NOT NULL)",
+    # which server does what only one is to do, and until when by the database's clock
+    "CREATE TABLE lease(name BYTEA PRIMARY KEY, holder BYTEA NOT NULL, until_ms BIGINT NOT NULL)",
     # every input that was ever heard
     "CREATE TABLE input(name BYTEA PRIMARY KEY)",
     f"""CREATE TABLE profile(

@@ -17,6 +17,7 @@ from oneself.store.postgres.lookups import POLICIES, Lookups, policy_of
 from oneself.store.postgres.migrate import check_version, migrate, outdated
 from oneself.store.postgres.rows import text
 from oneself.store.postgres.schema import VERSION
+from oneself.store.postgres.servers import Servers
 from oneself.store.postgres.sweeps import Sweeps
 from oneself.store.postgres.under_way import UnderWay
 from oneself.store.postgres.views import Asked, Seen, read_parts, read_view
@@ -31,7 +32,7 @@ _NEWEST_POLICY: Final = f"{POLICIES} WHERE scope = $1 ORDER BY version DESC LIMI
 _ADD_POLICY: Final = "INSERT INTO policy(scope, version, at_ms, position, settings) VALUES($1, $2, $3, $4, $5)"
 
 
-class PostgresStore(Lookups, Aliases, Sweeps):
+class PostgresStore(Lookups, Aliases, Sweeps, Servers):
     """One database, for any number of servers; ``url`` is ``postgresql://USER@HOST/NAME``, as libpq has it.
 
     Opened ``read_only`` it is one snapshot of a database that servers may be writing to.
