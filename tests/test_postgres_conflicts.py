@@ -7,16 +7,22 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from batches import kept, of, put, taken
 from engine_at_work import running
 from histories import SCOPES, Caller
 from journal_fold import assert_store_is, assert_unique, fold_of, replay
 from oneself.engine import Call, Engine, Outcome
-from oneself.identity import build
+from oneself.errors import Conflict
+from oneself.identity import Create, build
+from oneself.journal import BatchRecord
+from oneself.store import Touched, Wanted
 from oneself.store.postgres import PostgresStore
 from postgres_server import fresh_schema
+from store_factories import SPACE, PostgresShared, draft, entry_of
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +79,31 @@ async def test_what_servers_that_fight_over_few_identities_answer_is_one_history
         for scope, settings in SCOPES.items():
             assert_unique(fold, scope, build(settings))
         assert sum(map(len, conflicts))
+
+
+async def test_rows_that_another_server_wrote_meanwhile_are_not_read_into_a_group(tmp_path: Path) -> None:
+    """What is in them stands at positions that the group took for its own."""
+    backend = PostgresShared(tmp_path)
+    await backend.start()
+    try:
+        await backend.one(Create(7))
+        ours, theirs = backend.store, backend._other
+        first = await ours.read({SPACE: Wanted(mpids=[7])})
+        first.keep(entry_of(draft(mpid=7)))
+        backend.store, backend._other = theirs, ours
+        await put(backend, kept(7, record_of("c1")))  # and then it is the other one's turn again
+        with pytest.raises(Conflict):
+            await ours.read_parts(first, [Touched(7, "shop", "")])
+        again = await ours.read({SPACE: Wanted(mpids=[7])})
+        again.keep(entry_of(draft(mpid=7)))
+        await ours.read_parts(again, [Touched(7, "shop", "")])
+        assert again.people[7] is not None
+    finally:
+        await backend.stop()
+
+
+def record_of(customer: str) -> BatchRecord:
+    """Return what is kept of a batch."""
+    brought = taken(of(customer, user_attributes={"a": "1"})).delivery
+    assert brought is not None
+    return BatchRecord(brought.batch)

@@ -259,6 +259,7 @@ class Engine:
     async def _decide(self, group: list[_Waiting]) -> _Decided:
         brought = [waiting.call.delivery for waiting in group if waiting.call.delivery is not None]
         seen = {workspace: await self.store.event_names(workspace) for workspace in workspaces_of(brought)}
+        began = time.perf_counter()
         while True:
             margin = sum(len(waiting.call.request.changes) or 1 for waiting in group)
             reading = await self.store.read(*_wanted(group), margin=margin)
@@ -277,16 +278,23 @@ class Engine:
                     )
             changes = [change for _, entry in reading.effects.entries for change in entry.decision.changes]
             created = [change.mpid for change in changes if isinstance(change, Create)]
-            if len(set(created)) == len(created) and not (created and await self.store.given(created)):
-                break
-            # one of 2^64 was drawn twice: decide again with others
+            if len(set(created)) < len(created) or (created and await self.store.given(created)):
+                continue  # one of 2^64 was drawn twice: decide again with others
+            try:
+                await self._keep_batches(reading, batches)
+            except Conflict:
+                if time.perf_counter() - began > CONFLICT_SECONDS:
+                    raise
+            else:
+                return _Decided(reading, outcomes, batches)
 
+    async def _keep_batches(self, reading: Reading, batches: list[tuple[int, Entry, BatchRecord | None]]) -> None:
+        """Put the batches that are kept into the rows that they touch."""
         kept = [(position, entry, record) for position, entry, record in batches if record is not None]
         if kept:
             await self.store.read_parts(reading, rows_touched(kept))
             for position, entry, record in kept:
                 reading.keep_batch(position, entry, record)
-        return _Decided(reading, outcomes, batches)
 
     async def _end(
         self, group: list[_Waiting], decided: _Decided, durable: Awaitable[None], started: float, tries: int

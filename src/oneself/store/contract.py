@@ -102,7 +102,8 @@ class Store(ABC):
     async def read_parts(self, reading: Reading, wanted: Iterable[Touched]) -> None:
         """Put the rows that batches touch into a reading: those that exist and are not in it yet.
 
-        A device of a workspace whose row has expired in this very reading does not exist.
+        A device of a workspace whose row has expired in this very reading does not exist. Raises ``Conflict`` where
+        other servers wrote them since the reading was made: read and decide again.
         """
 
     @abstractmethod

@@ -187,7 +187,7 @@ class Lookups(Store):
 
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
         """Return, for each of some places, the rows of the profile there."""
-        return (await parts_of(self.database, wanted))[1]
+        return (await parts_of(self.database, wanted))[-1]
 
     async def devices(
         self, mpid: int, workspace: str, *, after: str = "", limit: int = 100

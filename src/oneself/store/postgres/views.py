@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from oneself.errors import Conflict
 from oneself.identity import HOLDERS_READ, AliasRow, Identity, View
 from oneself.profiles import Parts
 from oneself.store.keys import holder_key
@@ -283,9 +284,15 @@ async def _read_aliases(connection: Connection, asked: Asked) -> dict[str, list[
 
 
 async def read_parts(database: Database, reading: Reading, wanted: Sequence[Touched]) -> None:
-    """Put the rows that batches touch into a reading, by one statement."""
+    """Put the rows that batches touch into a reading, by one statement.
+
+    Raises ``Conflict`` where one of them was written at a position that the group counts as its own.
+    """
     missing = [row for row in wanted if row.mpid not in reading.created]
-    read_at, found = await parts_of(database, missing, in_path=True) if missing else (END, [])
+    read_at, newest, found = await parts_of(database, missing, in_path=True) if missing else (END, 0, [])
+    entries = reading.effects.entries
+    if newest >= (entries[0][0] if entries else reading.position):
+        raise Conflict("people")  # of two positions nobody could tell whose they are, nor which is later
     parts = dict(zip(missing, found, strict=True))
     expired = reading.effects.expired
     for row in wanted:
@@ -301,8 +308,11 @@ async def read_parts(database: Database, reading: Reading, wanted: Sequence[Touc
 
 async def parts_of(
     database: Database, wanted: Sequence[Touched], *, in_path: bool = False
-) -> tuple[int, list[Parts]]:
-    """Return the rows of the profiles at some places, and the position of the last entry that they have."""
+) -> tuple[int, int, list[Parts]]:
+    """Return the rows of the profiles at some places.
+
+    Before them, the position of the last entry that could have been seen, and of the last that wrote one of them.
+    """
     columns = (
         [row.mpid for row in wanted],
         [text(row.workspace) for row in wanted],
@@ -310,4 +320,5 @@ async def parts_of(
     )
     rows = [tuple(row) for row in await database.fetch(_PARTS, *columns, in_path=in_path)]
     parts = [Parts(person_of(*row[1:3]), workspace_of(*row[3:5]), device_of(*row[5:])) for row in rows]
-    return rows[0][0] if rows else END, parts
+    newest = max((changed for row in rows for changed in row[1::2] if changed is not None), default=0)
+    return rows[0][0] if rows else END, newest, parts
