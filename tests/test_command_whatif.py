@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from oneself.commands import main
-from oneself.commands.whatif import policies_of_file
+from oneself.commands.whatif import settings_of_file
 from oneself.errors import ConfigError
 from oneself.history.charts import el
 from recorded_histories import fill_shop
@@ -143,8 +143,8 @@ strategy = "best_match"
 def test_a_whole_configuration_gives_every_scope_a_policy_and_names_the_data(tmp_path: Path) -> None:
     path = tmp_path / "whole.toml"
     path.write_text(WHOLE)
-    policies, config = policies_of_file(path)
-    assert {name: policy.strategy for name, policy in policies.items()} == {"default": "best_match", "lab": "default"}
+    settings, config = settings_of_file(path)
+    assert {name: one.strategy for name, one in settings.items()} == {"default": "best_match", "lab": "default"}
     assert config is not None
     assert config.data == tmp_path / "there"
 
@@ -164,7 +164,7 @@ def test_what_is_wrong_with_a_configuration_is_told_with_its_key(tmp_path: Path,
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
-        policies_of_file(path)
+        settings_of_file(path)
     assert key in [where for where, _ in raised.value.problems], raised.value.problems
 
 

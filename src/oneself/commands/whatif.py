@@ -15,13 +15,13 @@ from oneself.commands.place import place_of
 from oneself.commands.replay import progress
 from oneself.config import Config, load
 from oneself.errors import ConfigError, OneselfError
-from oneself.identity import Policy
+from oneself.identity import Policy, PolicySettings, build
 
 if TYPE_CHECKING:
     from oneself.history import Report
     from oneself.store import Place
 
-__all__ = ["policies_of_file", "whatif"]
+__all__ = ["settings_of_file", "whatif"]
 
 
 @click.command()
@@ -63,7 +63,8 @@ def whatif(
     """
     from oneself.history import page, whatif_text
 
-    policies, loaded = policies_of_file(config)
+    settings, loaded = settings_of_file(config)
+    policies = {scope: build(its) for scope, its in settings.items()}
     report = asyncio.run(_what_if(place_of(data, database, loaded), policies, first, last, show_values))
     if html is not None:
         try:
@@ -73,8 +74,8 @@ def whatif(
     click.echo(msgspec.json.encode(report).decode() if as_json else whatif_text(report))
 
 
-def policies_of_file(path: Path) -> tuple[dict[str, Policy], Config | None]:
-    """Return the policies of a configuration by scope, and the configuration.
+def settings_of_file(path: Path) -> tuple[dict[str, PolicySettings], Config | None]:
+    """Return the policies of a configuration, as settings by scope, and the configuration.
 
     A file without a workspace is taken as policies alone, and None is returned for it.
     """
@@ -86,14 +87,14 @@ def policies_of_file(path: Path) -> tuple[dict[str, Policy], Config | None]:
         document = {"workspace": ()}  # reading it as a configuration tells what is wrong
     if "workspace" in document:
         config = load(path, os.environ)
-        return config.policies, config
+        return config.scopes, config
     problems = [(key, "needs a [[workspace]], else only scopes count.") for key in document if key != "scope"]
-    _, policies = check_scopes(document.get("scope", {}), (), False, problems)
-    if not problems and not policies:
+    settings, _ = check_scopes(document.get("scope", {}), (), False, problems)
+    if not problems and not settings:
         problems.append(("scope", "is missing; write [scope.NAME] with the policy to try."))
     if problems:
         raise ConfigError(str(path), problems)
-    return policies, None
+    return settings, None
 
 
 async def _what_if(place: Place, policies: dict[str, Policy], first: str, last: str, show_values: bool) -> Report:

@@ -1,20 +1,22 @@
-"""``oneself why``: tells the decisions behind a profile or a request."""
+"""``oneself why``: tells the decisions behind a profile, a request or an identity (docs/why.md)."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from oneself.commands.place import place_of
 from oneself.errors import OneselfError
-from oneself.explain import explain
-from oneself.journal import Entry
-from oneself.store import Place, Store, StoredProfile
+from oneself.identity.names import FROM_EVENTS
+
+if TYPE_CHECKING:
+    from oneself.history import IdentityLife, Life, Told
+    from oneself.store import Place, Store
 
 __all__ = ["why"]
 
@@ -22,71 +24,119 @@ _MPID = re.compile(r"-?\d{1,19}")
 
 
 class _NotFound(OneselfError):
-    """Neither a profile nor a request has this name."""
+    """Nothing has this name."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})  # an MPID may be negative
-@click.argument("name", metavar="MPID_OR_REQUEST_ID")
+@click.argument("name", metavar="[MPID|REQUEST_ID|TYPE=VALUE]", required=False)
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     help="Data folder; its server may be running.  [default: ./oneself-data]",
 )
 @click.option("--database", metavar="URL", help="PostgreSQL database, instead of a folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the profile, then each decision.")
-def why(name: str, data: Path | None, database: str | None, as_json: bool) -> None:
-    """Tell the decisions behind a profile or a request, in words, oldest first.
+@click.option("--decision", type=click.IntRange(1), metavar="N", help="Tell the decision at this place, instead.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many of a profile."
+)
+@click.option("--before", type=click.IntRange(1), metavar="N", help="Only those of a profile before this decision.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: what was asked for, then each decision.")
+def why(
+    name: str | None,
+    data: Path | None,
+    database: str | None,
+    decision: int | None,
+    limit: int,
+    before: int | None,
+    as_json: bool,
+) -> None:
+    """Tell the decisions behind a profile, a request or an identity, in words, oldest first.
+
+    Of a profile (MPID) it tells the whole life; of an identity (TYPE=VALUE) who held it when, and whether it is
+    guarded; of a request or a decision how it came out.
 
     \b
     Example:
       oneself why 4611686018427387904
       oneself why ana-signs-up --data ./oneself-data
+      oneself why email=ana@example.com
+      oneself why --decision 41
     """
-    profile, entries = asyncio.run(_look_up(name, place_of(data, database)))
+    if (name is None) == (decision is None):
+        raise click.UsageError("Give an MPID, a request id, TYPE=VALUE, or --decision.")
+    texts, documents = asyncio.run(_tell(name, decision, place_of(data, database), limit, before or 0))
     if as_json:
-        if profile is not None:
-            click.echo(msgspec.json.encode(profile).decode())
-        for position, entry in entries:
-            click.echo(msgspec.json.encode({"position": position, **msgspec.to_builtins(entry)}).decode())
-        return
-    if profile is not None:
-        click.echo("\n".join(_describe(profile)) + "\n")
-    click.echo("\n\n".join("\n".join(_tell(position, entry)) for position, entry in entries))
+        for document in documents:
+            click.echo(msgspec.json.encode(document).decode())
+    else:
+        click.echo("\n\n".join(texts))
 
 
-async def _look_up(name: str, place: Place) -> tuple[StoredProfile | None, list[tuple[int, Entry]]]:
-    """Return the profile that a name is the MPID of, if any, and the decisions to tell."""
+async def _tell(
+    name: str | None, decision: int | None, place: Place, limit: int, before: int
+) -> tuple[list[str], list[Any]]:
+    """Return what is to be told, as text and as documents."""
+    from oneself.history import decisions_told
+
     store = place.store(read_only=True)
     await store.open()
     try:
-        profile = await store.profile(int(name)) if _MPID.fullmatch(name) and abs(int(name)) < 1 << 63 else None
-        positions = profile.decisions if profile is not None else await store.find_request(name)
-        if not positions:
-            raise _NotFound(f"Neither a profile nor a request in {place} is named {name}.")
-        return profile, [(position, await _entry(store, position)) for position in positions]
+        if decision is not None:
+            found = await decisions_told(store, [decision])
+            if not found:
+                raise _NotFound(f"There is no decision {decision} in {place}; the last one is {store.position}.")
+            return _decisions(found)
+        assert name is not None
+        return await _named(store, name, place, limit, before)
     finally:
         await store.close()
 
 
-async def _entry(store: Store, position: int) -> Entry:
-    entry = await store.entry(position)
-    assert entry is not None, f"the journal has no entry {position}"
-    return entry
+async def _named(store: Store, name: str, place: Place, limit: int, before: int) -> tuple[list[str], list[Any]]:
+    from oneself.history import identity_text, life, request_told
+
+    if _MPID.fullmatch(name) and abs(int(name)) < 1 << 63:
+        found = await life(store, int(name), before=before, limit=limit)
+        if found is not None:
+            return _life(found)
+    lives = await _identity(store, name)
+    if any(one.heard or one.dropped for one in lives):
+        heard = [one for one in lives if one.heard or one.dropped]
+        return [identity_text(heard)], heard
+    told = await request_told(store, name)
+    if told:
+        return _decisions(told)
+    if lives:
+        raise _NotFound(f"Nobody in {place} holds {name} or ever did.")
+    raise _NotFound(
+        f"Neither a profile nor a request in {place} is named {name}. An identity is given as TYPE=VALUE; and "
+        "request ids are remembered for a time only, but a decision is told by its place, too: --decision N."
+    )
 
 
-def _describe(profile: StoredProfile) -> list[str]:
-    lines = [f"Profile {profile.mpid} in {profile.space}"]
-    if not profile.identities:
-        lines.append("  holds no identity: it is an orphan, and nobody finds it")
-    lines += [f"  holds {type_} {value!r} since decision {at}" for type_, value, at in profile.identities]
-    for row in profile.history:
-        to = f", now held by {row.moved_to}" if row.moved_to else ""
-        lines.append(f"  held {row.type} {row.value!r} from decision {row.linked} to {row.ended} ({row.why}{to})")
-    return lines
+async def _identity(store: Store, name: str) -> list[IdentityLife]:
+    """Return what became of an identity in every space, nothing where the name is none."""
+    from oneself.engine import ENVIRONMENTS
+    from oneself.history import identity_life
+    from oneself.history.recorded import newest_policies
+
+    type_, equals, value = name.partition("=")
+    if not equals or type_ not in FROM_EVENTS:
+        return []
+    policies = await newest_policies(store)
+    spaces = [f"{scope}/{environment}" for scope in sorted(policies) for environment in ENVIRONMENTS]
+    return await identity_life(store, spaces, policies, FROM_EVENTS[type_], value)
 
 
-def _tell(position: int, entry: Entry) -> list[str]:
-    when = datetime.fromtimestamp(entry.at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    asked = f", request {entry.request_id}" if entry.request_id else ""
-    head = f"Decision {position}: {entry.request.kind} by {entry.input}, {when}{asked} (policy {entry.policy})"
-    return [head, *(f"  {line}" for line in explain(entry.request, entry.decision))]
+def _life(found: Life) -> tuple[list[str], list[Any]]:
+    from oneself.history import life_text
+
+    document = msgspec.to_builtins(found)
+    decisions = document.pop("decisions")
+    return [life_text(found)], [document, *decisions]
+
+
+def _decisions(told: list[Told]) -> tuple[list[str], list[Any]]:
+    from oneself.history import decision_text
+
+    return [decision_text(one) for one in told], [*told]

@@ -15,18 +15,16 @@ from msgspec.structs import replace
 
 from oneself.engine.calls import Answer, Call, Delivery, Outcome
 from oneself.engine.intake import EventNames, record_of, workspaces_of
-from oneself.engine.policies import Governing
+from oneself.engine.policies import ENVIRONMENTS, Governing, Policies
 from oneself.errors import Conflict, OneselfError, Overloaded, StoreUnavailable
 from oneself.identity import Create, Decision, Prepared, Refusal, Trace, decide, prepare
 from oneself.journal import BatchRecord, Entry
 from oneself.store import Reading, Store, Wanted, event_keys, rows_touched
 from oneself.store.keys import batch_key, request_key
 
-__all__ = ["Engine"]
+__all__ = ["ENVIRONMENTS", "Engine"]
 
 _log = structlog.get_logger("oneself.engine")
-
-ENVIRONMENTS = ("production", "development")
 
 MAX_GROUP = 256
 """A group closes at this many requests."""
@@ -90,7 +88,8 @@ def clock_ms() -> int:
 class Engine:
     """Answers calls in groups over one store; every answer that is given is durable.
 
-    ``scopes`` are the policies in force. ``submit`` refuses early rather than let the queue grow without end.
+    ``scopes`` are the policies in force; newer versions that the store comes to have are taken over within a second.
+    ``submit`` refuses early rather than let the queue grow without end.
     """
 
     def __init__(
@@ -105,7 +104,8 @@ class Engine:
         on_group: Callable[[int, float], None] | None = None,
     ) -> None:
         self.store = store
-        self._spaces = {f"{scope}/{env}": rules for scope, rules in scopes.items() for env in ENVIRONMENTS}
+        self.policies = Policies(store, scopes)
+        self._spaces = self.policies.spaces
         self._max_group = max_group
         self._max_waiting = max_waiting
         self._clock = clock
@@ -116,6 +116,7 @@ class Engine:
         self._enough = 1  # so many waiting calls make a group now
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._stopping = False
         self._rate = 0.0  # calls of full groups answered a second, smoothed; 0 before the first such group
         self._trouble_until = 0.0
@@ -123,11 +124,16 @@ class Engine:
     async def start(self) -> None:
         """Begin to answer."""
         self._worker = asyncio.create_task(self._work())
+        self._follower = asyncio.create_task(self.policies.follow())
 
     async def stop(self) -> None:
         """Answer what was accepted, then end; calls from now on are refused."""
         self._stopping = True
         self._wake.set()
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.wait([self._follower])
+            self._follower = None
         if self._worker is not None:
             await self._worker
             self._worker = None

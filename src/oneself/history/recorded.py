@@ -13,8 +13,8 @@ from oneself.identity import Change, Create, Dropped, Policy, PolicySettings, Re
 from oneself.store import Store
 
 __all__ = [
-    "Recorded", "Span", "Was", "bodies", "decode", "decode_request", "policies_of", "position_of", "span_of",
-    "unix_ms",
+    "Recorded", "Span", "Was", "bodies", "decode", "decode_request", "newest_policies", "policies_of", "position_of",
+    "span_of", "unix_ms",
 ]  # fmt: skip
 
 
@@ -114,6 +114,12 @@ def unix_ms(moment: str) -> int:
             "2026-05-01T12:00:00+02:00."
         ) from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+async def newest_policies(store: Store) -> dict[str, Policy]:
+    """Return the policy of each scope that is in force."""
+    built = await policies_of(store)
+    return {row.scope: built[row.scope, row.version] for row in await store.policies()}
 
 
 async def policies_of(store: Store) -> dict[tuple[str, int], Policy]:

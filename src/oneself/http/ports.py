@@ -8,6 +8,7 @@ from typing import Protocol, overload
 
 from oneself.engine.calls import Answer, Call, Outcome
 from oneself.engine.engine import Listener
+from oneself.engine.policies import Policies
 from oneself.store import Store
 
 __all__ = ["Engine"]
@@ -19,6 +20,10 @@ class Engine(Protocol):
     @property
     def store(self) -> Store:
         """Where everything is kept; the edge reads there what needs no decision."""
+
+    @property
+    def policies(self) -> Policies:
+        """The policies in force."""
 
     @property
     def ready(self) -> bool:

@@ -104,7 +104,6 @@ class _Place(msgspec.Struct, frozen=True):
     """A workspace as the Profile API knows it; ``rates`` are those of its clients."""
 
     workspace: Workspace
-    policy: Policy
     rates: dict[str, Rate]
 
 
@@ -129,7 +128,6 @@ class ProfileRoutes:
         self._places = {
             (str(one.organization), str(one.account), str(one.id)): _Place(
                 one,
-                config.policies[one.scope],
                 {
                     client.client_id: Rate(one.max_profile_reads_per_second, monotonic)
                     for client in config.api_clients
@@ -191,7 +189,7 @@ class ProfileRoutes:
         fields = _fields(exchange.scope["query_string"])
         exchange.body = await read_body(exchange.headers, exchange.receive)
         asked = decode(_resolve_decoder, exchange.body, _ALLOWED)
-        type_ = _immutable(place.policy, asked.identity.type)
+        type_ = _immutable(self._engine.policies.of(place.workspace.scope), asked.identity.type)
         _take(place, caller)
         mpid = await self._holder(place, asked.environment_type, type_, asked.identity.value)
         if mpid is None:
@@ -208,7 +206,8 @@ class ProfileRoutes:
     async def _holder(self, place: _Place, environment: str, type_: str, value: str) -> int | None:
         """Return whom a search by one identity finds."""
         space = f"{place.workspace.scope}/{environment}"
-        prepared = prepare(place.policy, Request("search", {type_: value}))
+        policy = self._engine.policies.of(place.workspace.scope)
+        prepared = prepare(policy, Request("search", {type_: value}))
         reading = await self._engine.store.read({space: Wanted(prepared.identities)})
         return decide(prepared, reading.views[space], 0, 0).mpid
 

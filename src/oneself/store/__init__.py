@@ -1,9 +1,11 @@
 """Storage: one contract, an engine for one machine (SQLite) and one for many (PostgreSQL) (docs/storage.md)."""
 
 from oneself.store.contract import HeldProfile, Idle, KnownUser, PolicyVersion, Store, StoredProfile
+from oneself.store.crowds import PARTS, Crowds, IdentityPast
 from oneself.store.embedded import EmbeddedStore
 from oneself.store.merged import Moment, is_expired, merged_user, timeline
 from oneself.store.place import Place
+from oneself.store.policies import CONFIGURED, PolicyOrigin, next_version
 from oneself.store.reading import (
     NAMED_EVENTS,
     REQUESTS,
@@ -22,17 +24,22 @@ from oneself.store.reading import (
 )
 
 __all__ = [
+    "CONFIGURED",
     "NAMED_EVENTS",
+    "PARTS",
     "REQUESTS",
     "Activity",
+    "Crowds",
     "Effects",
     "EmbeddedStore",
     "HeldProfile",
     "History",
+    "IdentityPast",
     "Idle",
     "KnownUser",
     "Moment",
     "Place",
+    "PolicyOrigin",
     "PolicyVersion",
     "QuarantinedBatch",
     "Reading",
@@ -46,6 +53,7 @@ __all__ = [
     "events_of",
     "is_expired",
     "merged_user",
+    "next_version",
     "rows_touched",
     "timeline",
 ]

@@ -13,9 +13,11 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from oneself.identity import AliasRow
+from oneself.identity import AliasRow, Identity
 from oneself.journal import BatchRecord, Entry, encode
 from oneself.profiles import Device, Parts, Person, WorkspaceProfile
+from oneself.store.crowds import Crowds, IdentityPast
+from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion
 from oneself.store.reading import Activity, History, QuarantinedBatch, Reading, Touched, Trimming, Wanted
 
 __all__ = [
@@ -29,16 +31,6 @@ __all__ = [
 ]
 
 _BODIES = 1_000
-
-
-class PolicyVersion(msgspec.Struct, frozen=True):
-    """The settings that a scope's decisions were made by, from a journal position on; versions count from 1."""
-
-    scope: str
-    version: int
-    at_ms: int
-    position: int
-    settings: str
 
 
 class HeldProfile(msgspec.Struct, frozen=True):
@@ -167,6 +159,21 @@ class Store(ABC):
         """Return a profile with all it holds and held, and the positions of the decisions that concern it."""
 
     @abstractmethod
+    async def identity_past(self, space: str, identity: Identity, *, limit: int = 100) -> IdentityPast:
+        """Return who held an identity in a space and lost it, and which decisions guarded or released it.
+
+        Of those who lost it the latest ``limit`` are told, the latest first.
+        """
+
+    @abstractmethod
+    async def crowds(self, part: int, *, holders: int, values: int) -> Crowds:
+        """Return the values with so many holders at least, and the profiles with so many values, in one of ``PARTS``.
+
+        Of a profile those values of a type are counted that its record has no room for, and those that newer ones
+        took the place of.
+        """
+
+    @abstractmethod
     async def guarded(self, space: str) -> list[tuple[str, str, str, int]]:
         """Return the guarded values of a space: ``(type, value, why, position)``, oldest first."""
 
@@ -175,8 +182,14 @@ class Store(ABC):
         """Return every policy version of every scope, oldest first."""
 
     @abstractmethod
-    async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
-        """Make new settings a scope's policy from the next position on, durably, and return the version."""
+    async def add_policy(
+        self, scope: str, at_ms: int, settings: str, made: PolicyOrigin = CONFIGURED
+    ) -> PolicyVersion:
+        """Make settings a scope's policy from the next position on, durably; return the version in force.
+
+        That is the one that was, where nothing is new (``next_version``). A store that is read only keeps a version,
+        too: servers that are at work on the data take it over.
+        """
 
     @abstractmethod
     async def mpids(self, spaces: Collection[str], *, after: int | None = None, limit: int = 1_000) -> list[int]:

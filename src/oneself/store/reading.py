@@ -186,6 +186,7 @@ class Effects:
         "further",
         "gone",
         "guarded",
+        "guarding",
         "history",
         "inputs",
         "linked",
@@ -211,6 +212,7 @@ class Effects:
         self.history: list[History] = []
         # key: (space, type, value, why, position), None where released
         self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}
+        self.guarding: list[tuple[bytes, int]] = []  # key, position of what guarded or released it
         self.aliases: dict[int, tuple[str, AliasRow]] = {}  # by position: space, alias
         self.concerned: list[tuple[int, int]] = []  # mpid, position
         self.inputs: set[str] = set()
@@ -382,11 +384,12 @@ class Reading:
     def _rare(self, entry: Entry, change: Change, position: int) -> None:
         """Collect the rows of a change that is made already."""
         effects, space = self.effects, entry.space
-        if isinstance(change, Guard):
+        if isinstance(change, Guard | Release):
             key = holder_key(space, change.type, change.value)
-            effects.guarded[key] = (space, change.type, change.value, change.why, position)
-        elif isinstance(change, Release):
-            effects.guarded[holder_key(space, change.type, change.value)] = None
+            effects.guarded[key] = None
+            if isinstance(change, Guard):
+                effects.guarded[key] = (space, change.type, change.value, change.why, position)
+            effects.guarding.append((key, position))
         elif isinstance(change, Alias | AliasOutcome):
             named = position if isinstance(change, Alias) else change.position
             effects.aliases[named] = (space, self.views[space].aliases[named])

@@ -95,6 +95,7 @@ def _renumber_decisions(effects: Effects, shift: Shift) -> None:
     effects.guarded = {
         key: None if guard is None else (*guard[:4], shift(guard[4])) for key, guard in effects.guarded.items()
     }
+    effects.guarding = [(key, shift(at)) for key, at in effects.guarding]
     effects.aliases = {shift(at): (of, _alias(row, shift)) for at, (of, row) in effects.aliases.items()}
     effects.concerned = [(mpid, shift(at)) for mpid, at in effects.concerned]
 

@@ -69,7 +69,6 @@ class Access:
     def __init__(self, config: Config, tokens: Tokens, engine: Engine) -> None:
         self._tokens = tokens
         self._engine = engine
-        self._policies = config.policies
         self._workspaces = {one.name: one for one in config.workspaces}
         self._kinds = {one.id: one.kind for one in config.inputs}
 
@@ -87,7 +86,7 @@ class Access:
         if workspace is None:
             raise HttpError(404, "There is no workspace of this name, or this client may not see it.")
         _require(caller, permissions)
-        return Place(caller, workspace, self._policies[workspace.scope], self._kinds)
+        return Place(caller, workspace, self._engine.policies.of(workspace.scope), self._kinds)
 
     async def profile(self, place: Place, mpid: int) -> Found:
         """Return the profile of an MPID in a workspace's scope; raise ``HttpError`` 404 where there is none."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from oneself.engine import ENVIRONMENTS
 from oneself.http.admin.alias_view import AliasView
 from oneself.http.admin.aliases import MOST_ALIASES, AliasPage
+from oneself.http.admin.description_history import HISTORY_TYPES, history_paths
 from oneself.http.admin.live import LiveMessage, LiveNote
 from oneself.http.admin.quarantine import MOST_ROWS, QuarantineItem, QuarantinePage, Replayed
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS
@@ -23,7 +24,7 @@ __all__ = ["ADMIN_TYPES", "admin_paths"]
 
 ADMIN_TYPES: Final = [
     Workspaces, FoundUsers, UserDetails, DevicePage, TimelinePage, LiveMessage, LiveNote, QuarantinePage,
-    QuarantineItem, Replayed, AliasPage, AliasView,
+    QuarantineItem, Replayed, AliasPage, AliasView, *HISTORY_TYPES,
 ]  # fmt: skip
 
 _TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}]
@@ -186,6 +187,7 @@ def admin_paths(errors: Callable[[tuple[str, ...]], dict[str, Any]], mpid: dict[
             **get("One thing that was set aside.", _json("QuarantineItem", "It, with its reasons.")),
         },
         f"{aside}/replay": {"parameters": [_WORKSPACE, _place("what was set aside")], "post": replay},
+        **history_paths(errors, mpid),
     }
 
 

@@ -16,7 +16,7 @@ from oneself.http.exchange import Exchange
 from oneself.http.fields import mpid_of
 from oneself.http.wire import HttpError
 
-__all__ = ["Cursor", "Query", "path_mpid", "path_position"]
+__all__ = ["Cursor", "Query", "path_mpid", "path_number", "path_position"]
 
 MOST_CHARACTERS: Final = 4_096
 MOST_MS: Final = 2**53
@@ -162,7 +162,12 @@ def path_mpid(exchange: Exchange) -> int:
 
 def path_position(exchange: Exchange) -> int:
     """Return the journal position that a path names; raise ``HttpError`` 400 where it is none."""
-    value = exchange.scope["path_params"]["position"]
-    if not _WHOLE.fullmatch(value) or not 0 < int(value) <= MOST_MS:
-        raise HttpError(400, "position (in the path): it must be a whole number from 1 on.")
+    return path_number(exchange, "position", MOST_MS)
+
+
+def path_number(exchange: Exchange, name: str, most: int) -> int:
+    """Return the whole number from 1 on that a path names; raise ``HttpError`` 400 where it is none."""
+    value = exchange.scope["path_params"][name]
+    if not _WHOLE.fullmatch(value) or not 0 < int(value) <= most:
+        raise HttpError(400, f"{name} (in the path): it must be a whole number from 1 on.")
     return int(value)

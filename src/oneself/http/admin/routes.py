@@ -11,9 +11,11 @@ from oneself.http.admin.aliases import AliasRoutes
 from oneself.http.admin.feed import Feed
 from oneself.http.admin.follow import Follower
 from oneself.http.admin.live import LiveRoutes
+from oneself.http.admin.policies import PolicyRoutes
 from oneself.http.admin.quarantine import QuarantineRoutes
 from oneself.http.admin.timeline import TimelineRoutes
 from oneself.http.admin.users import UserRoutes
+from oneself.http.admin.why import WhyRoutes
 from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
 from oneself.http.exchange import Handler
 from oneself.http.ports import Engine
@@ -46,6 +48,8 @@ class AdminRoutes:
         aliases = AliasRoutes(access, engine)
         live = LiveRoutes(access, tokens, engine, self._feed)
         quarantine = QuarantineRoutes(config, access, engine)
+        policies = PolicyRoutes(config, access, engine, clock)
+        why = WhyRoutes(access, engine)
         self.paths: list[tuple[str, frozenset[str], Handler]] = [
             ("/admin/workspaces", _GET, workspaces.workspaces),
             (f"{_WORKSPACE}/users", _GET, users.search),
@@ -58,6 +62,11 @@ class AdminRoutes:
             (f"{_WORKSPACE}/quarantine", _GET, quarantine.rows),
             (_ASIDE, _GET, quarantine.item),
             (f"{_ASIDE}/replay", _POST, quarantine.replay),
+            (f"{_WORKSPACE}/policies", _GET | _POST, policies.policies),
+            (f"{_WORKSPACE}/policies/{{version}}", _GET, policies.policy),
+            (f"{_WORKSPACE}/policies/{{version}}/restore", _POST, policies.restore),
+            (f"{_USER}/why", _GET, why.life),
+            (f"{_WORKSPACE}/why", _GET, why.why),
         ]
 
     def end_streams(self) -> None:

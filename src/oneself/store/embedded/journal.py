@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import apsw
@@ -13,8 +13,8 @@ import msgspec
 
 from oneself.errors import StoreDamaged
 from oneself.journal import BatchRecord, Entry, decode, decode_batch, encode, encode_batch
-from oneself.store.contract import PolicyVersion
 from oneself.store.embedded.files import DatabaseFile, damage, plain_errors
+from oneself.store.policies import PolicyOrigin, PolicyVersion, next_version
 from oneself.store.reading import Trimmed
 
 __all__ = ["JournalFile"]
@@ -34,6 +34,10 @@ _MIGRATIONS = (
         at_ms    INTEGER NOT NULL,
         position INTEGER NOT NULL,         -- the first position it may decide
         settings TEXT NOT NULL,            -- JSON: oneself.identity.PolicySettings
+        origin   TEXT NOT NULL,            -- configuration, promotion or restoration
+        author   TEXT NOT NULL,            -- who it came from
+        note     TEXT NOT NULL,            -- why
+        restores INTEGER NOT NULL,         -- the version whose settings it brings back; 0 for none
         PRIMARY KEY (scope, version)
     ) STRICT, WITHOUT ROWID;
     """,
@@ -64,9 +68,14 @@ _OWNED = """
     FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position WHERE b.position > ? AND b.position <= ?
 """
 
+_POLICIES = "SELECT scope, version, at_ms, position, settings, origin, author, note, restores FROM policy"
+
 _CHUNK = 1_000
 _BODIES = 200
 """So many undecoded entries are read at a time: what is read at once should be used before it leaves the caches."""
+
+_WAIT_MS = 10_000
+"""So long a new policy version waits for the group that a server is just committing."""
 
 _NONE: Mapping[int, BatchRecord] = {}
 _NO_REWRITES: Mapping[int, bytes | None] = {}
@@ -221,15 +230,24 @@ class JournalFile(DatabaseFile):
 
     def policies(self) -> list[PolicyVersion]:
         """Return every policy version, oldest first."""
-        rows = self._fetch(
-            "SELECT scope, version, at_ms, position, settings FROM policy ORDER BY position, version, scope"
-        )
+        rows = self._fetch(f"{_POLICIES} ORDER BY position, version, scope")
         return [PolicyVersion(*row) for row in rows]
 
-    def add_policy(self, policy: PolicyVersion) -> None:
-        """Keep a policy version, synced."""
-        with plain_errors(self.path):
-            self._writer.execute("INSERT INTO policy VALUES(?, ?, ?, ?, ?)", msgspec.structs.astuple(policy))
+    def add_policy(self, scope: str, at_ms: int, settings: str, made: PolicyOrigin) -> PolicyVersion:
+        """Keep new settings of a scope as its next version, synced; return the version.
+
+        It has a connection of its own: a server may be at work, in this process or another.
+        """
+        with plain_errors(self.path), closing(_connected(self.path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # closing takes back what was not committed
+            rows: list[Any] = connection.execute(f"{_POLICIES} WHERE scope = ? ORDER BY version", (scope,)).fetchall()
+            position = int(connection.execute("SELECT coalesce(max(position), 0) + 1 FROM entry").get)
+            policy = next_version([PolicyVersion(*row) for row in rows], scope, at_ms, position, settings, made)
+            if policy.version > len(rows):
+                row = msgspec.structs.astuple(policy)
+                connection.execute("INSERT INTO policy VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("COMMIT")
+        return policy
 
     def _decoded(self, position: int, checksum: int, body: bytes) -> tuple[int, Entry]:
         return position, self._checked(f"entry {position}", checksum, body, decode)
@@ -248,6 +266,15 @@ class JournalFile(DatabaseFile):
 
 def _row(position: int, body: bytes) -> tuple[int, int, str]:
     return position, crc32(body), body.decode()
+
+
+def _connected(path: Path) -> apsw.Connection:
+    """Return a further connection to a journal; its transactions wait for those of a server, and are synced."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(_WAIT_MS)
+    connection.pragma("synchronous", "full")
+    connection.wal_autocheckpoint(0)
+    return connection
 
 
 def _checkpoint(connection: apsw.Connection) -> None:

@@ -46,6 +46,7 @@ class Generation:
         self.history: defaultdict[int, list[History]] = defaultdict(list)
         self.concerned: defaultdict[int, list[int]] = defaultdict(list)
         self.guarded: dict[bytes, tuple[str, str, str, str, int] | None] = {}  # None: released
+        self.guarding: list[tuple[bytes, int]] = []
         self.aliases: dict[int, tuple[str, AliasRow]] = {}
         self.aliases_of: defaultdict[int, set[int]] = defaultdict(set)  # of a source or destination
         self.inputs: set[str] = set()
@@ -73,6 +74,7 @@ class Generation:
         for (mpid, type_, value), last in effects.further.items():
             self.further[mpid][type_, value] = last
         self.guarded.update(effects.guarded)
+        self.guarding += effects.guarding
         for row in effects.history:
             self.history[row.mpid].append(row)
         for mpid, at in effects.concerned:

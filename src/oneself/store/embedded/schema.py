@@ -41,6 +41,7 @@ MIGRATIONS = (
         moved_to INTEGER NOT NULL,
         PRIMARY KEY (mpid, ended, type, value)
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX identity_history_value ON identity_history(type, value, ended);
     CREATE TABLE request(                  -- which decision answered a request, by the digest of input and id
         key      BLOB PRIMARY KEY,
         position INTEGER NOT NULL
@@ -57,6 +58,11 @@ MIGRATIONS = (
         value    TEXT NOT NULL,
         why      TEXT NOT NULL,
         position INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE guard_decision(           -- which decisions guarded or released a value
+        key      BLOB NOT NULL,
+        position INTEGER NOT NULL,
+        PRIMARY KEY (key, position)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE alias(
         position       INTEGER NOT NULL,

@@ -15,6 +15,7 @@ import msgspec
 
 from oneself.identity import AliasRow, Profile
 from oneself.profiles import Device, Parts, Person, WorkspaceProfile
+from oneself.store.crowds import Crowds, mpids_of
 from oneself.store.embedded.files import DatabaseFile, plain_errors
 from oneself.store.embedded.pending import Generation, UserRows
 from oneself.store.embedded.schema import MIGRATIONS
@@ -80,6 +81,26 @@ _FURTHER = """
     ON f.mpid = wanted.value ->> 0 AND f.type = wanted.value ->> 1 AND f.value = wanted.value ->> 2
 """
 
+_LOST = """
+    SELECT h.* FROM identity_history AS h CROSS JOIN profile AS p ON p.mpid = h.mpid
+    WHERE h.type = ? AND h.value = ? AND p.space = ? ORDER BY h.ended DESC LIMIT ?
+"""
+_CROWDED_VALUES = """
+    SELECT key, count(*), max(position) FROM holder WHERE key BETWEEN ? AND ? GROUP BY key HAVING count(*) >= ?
+"""
+_COUNTED = """
+    SELECT h.key, count(*), max(h.position) FROM json_each(?) AS wanted
+    CROSS JOIN holder AS h ON h.key = unhex(wanted.value) GROUP BY h.key
+"""
+_CROWDED = """
+    SELECT mpid, type, count(*) FROM further_identity WHERE mpid BETWEEN ? AND ? GROUP BY mpid, type
+    HAVING count(*) >= ? OR mpid IN (SELECT value FROM json_each(?))
+"""
+_REPLACED = """
+    SELECT mpid, type, count(*) FROM identity_history WHERE mpid BETWEEN ? AND ? AND why = 'replaced'
+    GROUP BY mpid, type HAVING count(*) >= ? OR mpid IN (SELECT value FROM json_each(?))
+"""
+
 _ACTIVITY = """
     SELECT mpid, at_ms, position, first_ms, workspace, input, device, events FROM activity
     WHERE mpid = ? AND workspace = ? AND at_ms BETWEEN ? AND ? AND (? = '' OR device = ?) AND position > ?
@@ -143,6 +164,7 @@ _WRITE = {
     "released": "DELETE FROM guarded_value WHERE key IN (SELECT unhex(value) FROM json_each(?))",
     "guarded": """INSERT OR REPLACE INTO guarded_value SELECT unhex(value ->> 0), value ->> 1, value ->> 2,
         value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)""",
+    "guarding": "INSERT OR IGNORE INTO guard_decision SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?)",
     "alias": """INSERT OR REPLACE INTO alias SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
         value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
         FROM json_each(?)""",
@@ -250,6 +272,26 @@ class StateFile(DatabaseFile):
         """Return every guarded value: key to ``(space, type, value, why, position)``."""
         rows = self._fetch("SELECT key, space, type, value, why, position FROM guarded_value")
         return {key: (space, type_, value, why, at) for key, space, type_, value, why, at in rows}
+
+    def identity_past(
+        self, space: str, type_: str, value: str, key: bytes, limit: int
+    ) -> tuple[list[History], list[int]]:
+        """Return who lost an identity in a space, latest first, and which decisions guarded or released it."""
+        lost = self._fetch(_LOST, type_, value, space, limit)
+        guards = self._fetch("SELECT position FROM guard_decision WHERE key = ?", key)
+        return [History(*row) for row in lost], [position for (position,) in guards]
+
+    def crowds(self, part: int, holders: int, values: int, keys: Iterable[bytes], mpids: Collection[int]) -> Crowds:
+        """Return what a part of the tables has in crowds; what some keys and profiles have is counted in any case."""
+        counted = self._fetch(_CROWDED_VALUES, bytes([part]), bytes([part]) + _LAST_KEY, holders)
+        counted += self._all(_COUNTED, [key.hex() for key in keys])
+        bindings = (*mpids_of(part), values, _json.encode(list(mpids)).decode())
+        further, replaced = self._fetch(_CROWDED, *bindings), self._fetch(_REPLACED, *bindings)
+        return Crowds(
+            {key: (count, position) for key, count, position in counted},
+            {(mpid, type_): count for mpid, type_, count in further},
+            {(mpid, type_): count for mpid, type_, count in replaced},
+        )
 
     def parts(
         self, wanted: Sequence[Touched]
@@ -403,6 +445,7 @@ def _statements(rows: Generation) -> Iterable[tuple[str, Iterator[Any]]]:
     yield "concerned", ((mpid, at) for mpid, of in rows.concerned.items() for at in of)
     yield "released", (key.hex() for key, guard in rows.guarded.items() if guard is None)
     yield "guarded", ((key.hex(), *guard) for key, guard in rows.guarded.items() if guard is not None)
+    yield "guarding", ((key.hex(), at) for key, at in rows.guarding)
     yield "alias", ((at, space, *msgspec.structs.astuple(row)[1:]) for at, (space, row) in rows.aliases.items())
     yield "input", iter(rows.inputs)
     yield "expired_workspace", iter(rows.expired)

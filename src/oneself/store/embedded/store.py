@@ -6,19 +6,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.journal import Entry
-from oneself.store.contract import PolicyVersion
 from oneself.store.embedded.files import FolderLock, damage
+from oneself.store.embedded.identities import Identities
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.recovery import Recovery
 from oneself.store.embedded.state import StateFile
 from oneself.store.embedded.sweeps import Sweeps
+from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion
 from oneself.store.reading import Reading, Wanted
 
 __all__ = ["EmbeddedStore"]
@@ -37,7 +39,7 @@ RETRY_SECONDS = 5.0
 _FULL_ROWS = 10 * FLUSH_ROWS
 
 
-class EmbeddedStore(Recovery, Sweeps):
+class EmbeddedStore(Recovery, Sweeps, Identities):
     """One data folder, for one server at a time; ``read_only`` looks into a folder, even one being served.
 
     ``read`` runs on the calling thread; of a commit only the wait for the disk runs on another.
@@ -305,12 +307,12 @@ class EmbeddedStore(Recovery, Sweeps):
         """Return every policy version, oldest first."""
         return self._journal.policies()
 
-    async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
+    async def add_policy(
+        self, scope: str, at_ms: int, settings: str, made: PolicyOrigin = CONFIGURED
+    ) -> PolicyVersion:
         """Keep new settings of a scope as its next version."""
-        versions = [policy.version for policy in self._journal.policies() if policy.scope == scope]
-        policy = PolicyVersion(scope, max(versions, default=0) + 1, at_ms, self.position + 1, settings)
-        self._journal.add_policy(policy)
-        return policy
+        add = partial(self._journal.add_policy, scope, at_ms, settings, made)
+        return await asyncio.get_running_loop().run_in_executor(self._sweeper, add)
 
 
 def _size(path: Path) -> int:

@@ -44,11 +44,13 @@ _USER: Final = """
 """
 _MPIDS: Final = "SELECT mpid FROM profile WHERE mpid >= $1 AND space = ANY($2::bytea[]) ORDER BY mpid LIMIT $3"
 _FURTHER: Final = "SELECT type, value, position FROM further_identity WHERE mpid = $1"
+# As one row: a profile may have tens of thousands.
 _HISTORY: Final = """
-    SELECT ended, type, value, linked, why, moved_to FROM identity_history WHERE mpid = $1
-    ORDER BY ended, type, value
+    SELECT array_agg(ended) AS ended, array_agg(type) AS type, array_agg(value) AS value, array_agg(linked) AS linked,
+        array_agg(why) AS why, array_agg(moved_to) AS moved_to
+    FROM (SELECT * FROM identity_history WHERE mpid = $1 ORDER BY ended, type, value) AS h
 """
-_DECISIONS: Final = "SELECT position FROM profile_decision WHERE mpid = $1"
+_DECISIONS: Final = "SELECT array_agg(position) FROM profile_decision WHERE mpid = $1"
 _DEVICES: Final = """
     SELECT name, changed, body FROM device WHERE mpid = $1 AND workspace = $2 AND name > $3 ORDER BY name LIMIT $4
 """
@@ -69,7 +71,7 @@ _QUARANTINED: Final = """
     SELECT position, input, at_ms, events, reason FROM quarantined WHERE workspace = $1 AND position < $2
     AND position > coalesce((SELECT through FROM swept WHERE what = $3), 0) ORDER BY position DESC LIMIT $4
 """
-POLICIES: Final = "SELECT scope, version, at_ms, position, settings FROM policy"
+POLICIES: Final = "SELECT scope, version, at_ms, position, settings, origin, author, note, restores FROM policy"
 _GUARDED: Final = """
     SELECT type, value, why, position FROM guarded_value WHERE space = $1 AND NOT released ORDER BY position
 """
@@ -273,16 +275,25 @@ def _linked(held: tuple[str, str, int]) -> int:
 
 async def _past(connection: Connection, told: HeldProfile) -> StoredProfile:
     """Return a profile with its past."""
+    columns = [column or () for column in await connection.fetchrow(_HISTORY, told.mpid)]
     history = [
         History(told.mpid, ended, type_.decode(), value.decode(), linked, why.decode(), moved_to)
-        for ended, type_, value, linked, why, moved_to in await connection.fetch(_HISTORY, told.mpid)
+        for ended, type_, value, linked, why, moved_to in zip(*columns, strict=True)
     ]
-    decisions = {told.created, *(at for (at,) in await connection.fetch(_DECISIONS, told.mpid))}
+    decisions = {told.created, *(await connection.fetchval(_DECISIONS, told.mpid) or ())}
     return StoredProfile(told.mpid, told.space, told.created, told.identities, history, sorted(decisions))
 
 
 def policy_of(row: Record) -> PolicyVersion:
     """Return a policy version of a row."""
     return PolicyVersion(
-        row["scope"].decode(), row["version"], row["at_ms"], row["position"], row["settings"].decode()
+        row["scope"].decode(),
+        row["version"],
+        row["at_ms"],
+        row["position"],
+        row["settings"].decode(),
+        row["origin"].decode(),
+        row["author"].decode(),
+        row["note"].decode(),
+        row["restores"],
     )

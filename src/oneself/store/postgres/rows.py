@@ -95,6 +95,7 @@ def _take_rare(effects: Effects, last: int, put: Any) -> None:
             for key, (space, type_, value, why, at) in guards
         ),
     )
+    put("guard_decision", effects.guarding)
     put(
         "alias",
         (

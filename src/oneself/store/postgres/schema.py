@@ -49,6 +49,10 @@ _FIRST: Final = (
         at_ms    BIGINT NOT NULL,
         position BIGINT NOT NULL,          -- the first position it may decide
         settings BYTEA NOT NULL,           -- JSON: oneself.identity.PolicySettings
+        origin   BYTEA NOT NULL,           -- configuration, promotion or restoration
+        author   BYTEA NOT NULL,           -- who it came from
+        note     BYTEA NOT NULL,           -- why
+        restores INT NOT NULL,             -- the version whose settings it brings back; 0 for none
         PRIMARY KEY (scope, version)
     )""",
     "CREATE TABLE setting(name BYTEA PRIMARY KEY, value BYTEA NOT NULL)",
@@ -90,6 +94,7 @@ _FIRST: Final = (
         moved_to BIGINT NOT NULL,
         PRIMARY KEY (mpid, ended, type, value)
     )""",
+    "CREATE INDEX identity_history_value ON identity_history(value, type, ended)",
     # which decision answered a request, batch or event, by the digest of its input and id
     """CREATE TABLE request(
         key      BYTEA PRIMARY KEY,
@@ -113,6 +118,8 @@ _FIRST: Final = (
         changed  BIGINT NOT NULL
     )""",
     "CREATE INDEX guarded_value_space ON guarded_value(space, position)",
+    # which decisions guarded or released a value
+    "CREATE TABLE guard_decision(key BYTEA NOT NULL, position BIGINT NOT NULL, PRIMARY KEY (key, position))",
     """CREATE TABLE alias(
         position    BIGINT PRIMARY KEY,
         space       BYTEA NOT NULL,

@@ -71,6 +71,7 @@ INSERTS: Final = {
             "ON CONFLICT (key) DO UPDATE SET why = excluded.why, position = excluded.position,"
             " released = excluded.released, changed = excluded.changed",
         ),
+        _insert("guard_decision", "key* position@", _AS_IT_IS),
         _insert(
             "alias",
             "position@ space* source destination start_ms end_ms due_ms scope* device* outcome* why* processed@"

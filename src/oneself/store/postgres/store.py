@@ -7,12 +7,15 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+import msgspec
+
 from oneself.errors import OneselfError, StoreUnavailable, StoreVersion
-from oneself.store.contract import PolicyVersion
+from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion, next_version
 from oneself.store.postgres.aliases import Aliases
 from oneself.store.postgres.commit import Committer
 from oneself.store.postgres.database import Database, Snapshot
 from oneself.store.postgres.errors import Address
+from oneself.store.postgres.identities import Identities
 from oneself.store.postgres.lookups import POLICIES, Lookups, policy_of
 from oneself.store.postgres.migrate import check_version, migrate, outdated
 from oneself.store.postgres.rows import text
@@ -28,11 +31,14 @@ __all__ = ["PostgresStore"]
 FOLLOW_SECONDS: Final = 1.0
 """So far behind other servers is what this one knows of the journal's end, at most, while it has nothing to do."""
 
-_NEWEST_POLICY: Final = f"{POLICIES} WHERE scope = $1 ORDER BY version DESC LIMIT 1"
-_ADD_POLICY: Final = "INSERT INTO policy(scope, version, at_ms, position, settings) VALUES($1, $2, $3, $4, $5)"
+_POLICIES_OF: Final = f"{POLICIES} WHERE scope = $1 ORDER BY version"
+_ADD_POLICY: Final = """
+    INSERT INTO policy(scope, version, at_ms, position, settings, origin, author, note, restores)
+    VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
 
 
-class PostgresStore(Lookups, Aliases, Sweeps, Servers):
+class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
     """One database, for any number of servers; ``url`` is ``postgresql://USER@HOST/NAME``, as libpq has it.
 
     Opened ``read_only`` it is one snapshot of a database that servers may be writing to.
@@ -174,19 +180,19 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers):
 
     # -- policies ----------------------------------------------------------------------------------------------
 
-    async def add_policy(self, scope: str, at_ms: int, settings: str) -> PolicyVersion:
+    async def add_policy(
+        self, scope: str, at_ms: int, settings: str, made: PolicyOrigin = CONFIGURED
+    ) -> PolicyVersion:
         """Keep new settings of a scope as its next version; where another server just did, return that."""
 
         async def add() -> PolicyVersion:
             async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
                 head = await connection.fetchval("SELECT position FROM journal_head WHERE id = 1 FOR UPDATE")
-                row = await connection.fetchrow(_NEWEST_POLICY, text(scope))
-                newest = None if row is None else policy_of(row)
-                if newest is not None and newest.settings == settings:
-                    return newest
-                version = newest.version + 1 if newest is not None else 1
-                added = PolicyVersion(scope, version, at_ms, head + 1, settings)
-                await connection.fetch(_ADD_POLICY, text(scope), version, at_ms, head + 1, text(settings))
-                return added
+                versions = [policy_of(row) for row in await connection.fetch(_POLICIES_OF, text(scope))]
+                policy = next_version(versions, scope, at_ms, head + 1, settings, made)
+                if policy.version > len(versions):
+                    columns = (text(one) if isinstance(one, str) else one for one in msgspec.structs.astuple(policy))
+                    await connection.fetch(_ADD_POLICY, *columns)
+                return policy
 
         return await self.database.retried(add)
