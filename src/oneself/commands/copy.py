@@ -110,7 +110,7 @@ def _text(origin: Place, to: Place, copied: Copied, seconds: float) -> str:
     if copied.is_equal:
         lines.append(
             f"\n{rows:,} rows, through position {copied.position:,}, copied from {origin} to {to} "
-            f"in {seconds:,.0f} s.\nCounts and checksums of both sides are equal."
+            f"in {seconds:,.1f} s.\nCounts and checksums of both sides are equal."
         )
     else:
         lines.append(f"\nThe copy in {to} is not what {origin} has, and is not finished: no server opens it.")
