@@ -6,12 +6,16 @@ Two generations: the active one takes new rows; a frozen one is being written an
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from oneself.identity import AliasRow, Identity, Profile
 from oneself.profiles import Device, Person, WorkspaceProfile
 from oneself.store.reading import Activity, Effects, History, QuarantinedBatch, Trimmed
 
 __all__ = ["Generation", "UserRows"]
+
+_SHED_AT_ONCE: Final = 100
 
 
 class UserRows:
@@ -89,6 +93,16 @@ class Generation:
             self._take_users(effects)
         self.quarantined += effects.quarantined
         self.event_names |= effects.event_names
+
+    def shed(self) -> Iterator[None]:
+        """Forget all rows, some at a time: to free tens of thousands at once would hold everything else up."""
+        for rows in vars(self).values():
+            if isinstance(rows, dict | set):
+                drop: Callable[[], object] = rows.popitem if isinstance(rows, dict) else rows.pop
+                while rows:
+                    for _ in range(min(_SHED_AT_ONCE, len(rows))):
+                        drop()
+                    yield
 
     def _take_users(self, effects: Effects) -> None:
         users = self.users

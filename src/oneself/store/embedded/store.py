@@ -256,6 +256,8 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
             self._frozen = None
             self._restart_log = True
             self._flushed.set()
+            for _ in frozen.shed():
+                await asyncio.sleep(0)
 
     def _write(self, rows: Generation) -> None:
         self._state.write(rows)
