@@ -25,7 +25,7 @@ from oneself.bench.reads import Get
 from oneself.bench.servers import BARE_SHARE, IDENTITY_KEY, LoadOptions, Server, oneself
 from oneself.bench.servers import bare as bare_server
 
-__all__ = ["Measured", "Options", "measure_identity", "planned_steps"]
+__all__ = ["Measured", "Options", "measure_identity", "planned_steps", "rival_server"]
 
 _CORE_REQUESTS = 20_000
 _FILLED_A_STEP = 250_000  # identities
@@ -143,25 +143,34 @@ def _filling(profiles: int, population: Population) -> int:
 def _rival(folder: Path, options: Options, measured: Measured) -> Iterator[_Served | None]:
     """Serve the rival over the first size's population, or note why it cannot be."""
     assert options.database is not None
+    population = Population(options.stored[0])
+    with rival_server(folder, options.database, population, options.connections) as server:
+        if isinstance(server, str):
+            measured.rival_missing = server
+            yield None
+        else:
+            yield _Served(server, population)
+
+
+@contextmanager
+def rival_server(folder: Path, database: str, population: Population, connections: int) -> Iterator[Server | str]:
+    """Serve the rival over a population; where it cannot be, give the reason instead."""
     try:
         from oneself.bench import rival
     except ImportError as error:
-        measured.rival_missing = f"{error}. Install it with: pip install 'oneself[bench]'"
-        yield None
+        yield f"{error}. Install it with: pip install 'oneself[bench]'"
         return
-    population = Population(options.stored[0])
     try:
-        asyncio.run(rival.begin(options.database, _SCHEMA, population))
+        asyncio.run(rival.begin(database, _SCHEMA, population))
     except rival.RivalUnavailable as error:
-        measured.rival_missing = str(error)
-        yield None
+        yield str(error)
         return
     port, secret = free_port(), secrets.token_urlsafe()
     command = [sys.executable, "-m", "oneself.bench.rival", "--port", str(port), "--schema", _SCHEMA]
-    command += ["--pool", str(options.connections)]
-    credentials = {"RIVAL_DATABASE": options.database, "RIVAL_KEY": IDENTITY_KEY, "RIVAL_SECRET": secret}
+    command += ["--pool", str(connections)]
+    credentials = {"RIVAL_DATABASE": database, "RIVAL_KEY": IDENTITY_KEY, "RIVAL_SECRET": secret}
     try:
         with serving(command, f"http://127.0.0.1:{port}/healthz", folder / "rival.log", credentials) as pid:
-            yield _Served(Server(port, pid, secret), population)
+            yield Server(port, pid, secret)
     finally:
-        asyncio.run(rival.end(options.database, _SCHEMA))
+        asyncio.run(rival.end(database, _SCHEMA))

@@ -16,6 +16,7 @@ import traceback
 from array import array
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle
 from time import perf_counter
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ import msgspec
 
 from oneself.bench.batches import Batches
 from oneself.bench.mix import Cursor, IdentityMix
-from oneself.bench.processes import cpu_seconds
+from oneself.bench.processes import cpu_seconds, machine_seconds
 from oneself.bench.reads import Get, Reads
 
 __all__ = ["LoadError", "LoadReport", "LoadSpec", "measure", "percentile", "run"]
@@ -43,6 +44,7 @@ class LoadSpec(msgspec.Struct, frozen=True):
     ``work`` makes the requests, beginning at ``cursor``. ``rate`` is requests a second, None for the closed loop.
     Times are seconds; the warm-up is sent and not counted. Every answer must have the status ``status``, and
     ``expect`` in its body. ``pid`` is the server, whose CPU time is read over the counted time; 0 for none.
+    Connections are dealt out in turns to ``port`` and ``more_ports``, those of ``more_pids``.
     """
 
     port: int
@@ -57,6 +59,8 @@ class LoadSpec(msgspec.Struct, frozen=True):
     expect: str = ""
     host: str = "127.0.0.1"
     pid: int = 0
+    more_ports: tuple[int, ...] = ()
+    more_pids: tuple[int, ...] = ()
 
 
 class LoadReport(msgspec.Struct, frozen=True):
@@ -66,7 +70,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     ``errors`` counts all else: by status, ``unexpected body``, ``unreadable``, ``lost`` (the connection went away
     with a request on it), ``unanswered`` (nothing within 5 s of the end). CPU times are microseconds a request;
     ``generator_busy`` is the part of one core that the generator used; ``server_cpu`` is None where it cannot
-    be read.
+    be read. ``machine_cpu`` is what everything on the machine used together, None where it is not told.
     """
 
     seconds: float
@@ -81,6 +85,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     generator_busy: float
     server_cpu: float | None
     cursor: Cursor
+    machine_cpu: float | None = None
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -233,8 +238,10 @@ async def measure(spec: LoadSpec) -> LoadReport:
     make, cursor = spec.work.begin(f"{spec.host}:{spec.port}", spec.cursor, spec.seed + spec.cursor.requests)
     source = _Source(make, tally.end) if spec.rate is None else _Paced(make, start, tally.end, spec.rate)
 
+    ports = cycle((spec.port, *spec.more_ports))
+
     async def connect() -> None:
-        await loop.create_connection(lambda: _Connection(source, tally), spec.host, spec.port)
+        await loop.create_connection(lambda: _Connection(source, tally), spec.host, next(ports))
 
     try:
         await asyncio.gather(*(connect() for _ in range(spec.connections)))
@@ -245,7 +252,7 @@ async def measure(spec: LoadSpec) -> LoadReport:
     await _last_answers(source, tally)
     if broken:
         raise LoadError(f"the load generator failed: {broken[0]}")
-    cpu, server_cpu = ended[0] - begun[0], ended[1] - begun[1]
+    cpu, server_cpu, machine_cpu = (after - before for before, after in zip(begun, ended, strict=True))
     ordered = sorted(tally.latencies)
     answered = len(ordered)
     return LoadReport(
@@ -261,6 +268,7 @@ async def measure(spec: LoadSpec) -> LoadReport:
         generator_busy=cpu / spec.seconds,
         server_cpu=None if math.isnan(server_cpu) else server_cpu / max(answered, 1) * 1e6,
         cursor=cursor,
+        machine_cpu=None if math.isnan(machine_cpu) else machine_cpu / max(answered, 1) * 1e6,
     )
 
 
@@ -271,8 +279,8 @@ def _describe(context: dict[str, Any]) -> str:
 
 async def _pass(
     source: _Source, spec: LoadSpec, until: float, connect: Callable[[], Awaitable[None]]
-) -> tuple[float, float]:
-    """Let time pass, send what is due, and replace lost connections; return CPU seconds, own and server's."""
+) -> tuple[float, float, float]:
+    """Let time pass, send what is due, and replace lost connections; return CPU seconds: own, servers', all."""
     while (left := until - perf_counter()) > 0:
         source.tick()
         for _ in range(source.gone):
@@ -280,7 +288,8 @@ async def _pass(
             await connect()
         await asyncio.sleep(min(left, _TICK if spec.rate is not None else _LOOK))
     own = resource.getrusage(resource.RUSAGE_SELF)
-    return own.ru_utime + own.ru_stime, cpu_seconds(spec.pid)
+    servers = sum(map(cpu_seconds, (spec.pid, *spec.more_pids)))
+    return own.ru_utime + own.ru_stime, servers, machine_seconds()
 
 
 async def _last_answers(source: _Source, tally: _Tally) -> None:

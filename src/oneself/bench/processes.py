@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["ServerFailed", "cpu_seconds", "free_port", "peak_memory", "serving"]
+__all__ = ["ServerFailed", "cpu_seconds", "free_port", "machine_seconds", "peak_memory", "serving"]
 
 _PATIENCE = 120.0  # s for a server to get ready, or to end
 
@@ -30,6 +30,16 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return math.nan
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_seconds() -> float:
+    """Return the CPU time that everything on the machine has used so far, in seconds; NaN where it is not told."""
+    try:
+        fields = [int(one) for one in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    except (OSError, ValueError):
+        return math.nan
+    user, nice, system, _idle, _waiting, irq, softirq, _stolen = fields
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(pid: int) -> int | None:

@@ -7,10 +7,10 @@ import secrets
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -27,11 +27,13 @@ __all__ = [
     "SERVER_KEY",
     "WEB_KEY",
     "LoadOptions",
+    "Process",
     "Server",
     "bare",
     "batch_outcomes",
     "oneself",
     "profile",
+    "together",
     "token",
     "write_config",
 ]
@@ -83,6 +85,13 @@ strategy = "default"
 """
 
 
+class Process(NamedTuple):
+    """One process of several that serve the same data."""
+
+    port: int
+    pid: int
+
+
 class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How servers are loaded.
 
@@ -99,13 +108,22 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Server:
-    """A server under measurement: where it is, the ``secret`` of its inputs, and how far its loads have gone."""
+    """A server under measurement: where it is, the ``secret`` of its inputs, and how far its loads have gone.
 
-    def __init__(self, port: int, pid: int, secret: str = "") -> None:
+    ``others`` are processes that serve the same data.
+    """
+
+    def __init__(self, port: int, pid: int, secret: str = "", others: Sequence[Process] = ()) -> None:
         self.port = port
         self.pid = pid
         self.secret = secret
+        self.others = others
         self.cursor = Cursor()
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of all its processes."""
+        return [self.port, *(other.port for other in self.others)]
 
     def load(
         self,
@@ -117,12 +135,18 @@ class Server:
         expect: str = "",
         stores: bool = True,
         share: float = 1.0,
+        processes: int = 1,
     ) -> LoadReport:
-        """Load the server for a ``share`` of the time; where it ``stores`` nothing, nothing has to settle."""
+        """Load the server for a ``share`` of the time; where it ``stores`` nothing, nothing has to settle.
+
+        Each of the first ``processes`` that serve its data gets as many connections.
+        """
+        others = self.others[: processes - 1]
+        assert len(others) == processes - 1, "so many processes do not run"
         spec = LoadSpec(
             self.port,
             options.seconds * share,
-            options.connections,
+            options.connections * processes,
             options.settle if stores else min(options.settle, _WARM_UP),
             rate,
             work,
@@ -131,17 +155,20 @@ class Server:
             status,
             expect,
             pid=self.pid,
+            more_ports=tuple(other.port for other in others),
+            more_pids=tuple(other.pid for other in others),
         )
         report = run(spec)
         self.cursor = report.cursor
         return report
 
 
-def write_config(folder: Path, secret: str) -> Path:
-    """Write the benchmarks' configuration, and return its path."""
+def write_config(folder: Path, secret: str, database: str | None = None) -> Path:
+    """Write the benchmarks' configuration, with the URL of a database if there is one, and return its path."""
     config = folder / "oneself.toml"
     config.touch(0o600)
-    config.write_text(_CONFIG.format(secret=secret))
+    named = "" if database is None else f"database = {msgspec.json.encode(database).decode()}\n"
+    config.write_text(named + _CONFIG.format(secret=secret))
     return config
 
 
@@ -154,6 +181,21 @@ def oneself(folder: Path) -> Iterator[Server]:
     command += ["--port", str(port)]
     with serving(command, f"http://127.0.0.1:{port}/readyz", folder / "log") as pid:
         yield Server(port, pid, secret)
+
+
+@contextmanager
+def together(folder: Path, database: str, processes: int) -> Iterator[Server]:
+    """Serve a database by several processes, each on a port of its own."""
+    secret = secrets.token_urlsafe()
+    config = write_config(folder, secret, database)
+    with ExitStack() as stack:
+        made = []
+        for number in range(processes):
+            port = free_port()
+            command = [sys.executable, "-m", "oneself", "serve", "--config", str(config), "--port", str(port)]
+            ready = f"http://127.0.0.1:{port}/readyz"
+            made.append(Process(port, stack.enter_context(serving(command, ready, folder / f"log-{number}"))))
+        yield Server(*made[0], secret, made[1:])
 
 
 @contextmanager
@@ -184,11 +226,12 @@ def profile(server: Server, path: str, bearer: str) -> bytes:
 
 
 def batch_outcomes(server: Server) -> Counter[str]:
-    """Return what became of a server's batches so far, as it counts them itself."""
-    told = _asked(urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics")).decode()
+    """Return what became of a server's batches so far, as its processes count them themselves."""
     outcomes: Counter[str] = Counter()
-    for outcome, count in re.findall(r'^oneself_batches_total\{.*outcome="(\w+)"\} (\S+)$', told, re.MULTILINE):
-        outcomes[outcome] += int(float(count))
+    for port in server.ports:
+        told = _asked(urllib.request.Request(f"http://127.0.0.1:{port}/metrics")).decode()
+        for outcome, count in re.findall(r'^oneself_batches_total\{.*outcome="(\w+)"\} (\S+)$', told, re.MULTILINE):
+            outcomes[outcome] += int(float(count))
     return outcomes
 
 

@@ -14,6 +14,7 @@ import click
 from oneself.bench.batches import EVENTS
 from oneself.bench.core import measure_core
 from oneself.bench.figures import core_figures, identity_figures
+from oneself.bench.figures_scale import scale_figures
 from oneself.bench.figures_users import import_figures, ingest_figures, profile_figures
 from oneself.bench.fill_users import NoRoom
 from oneself.bench.identity import Options, measure_identity, planned_steps
@@ -24,6 +25,7 @@ from oneself.bench.population import Population
 from oneself.bench.processes import ServerFailed
 from oneself.bench.profile import ProfileOptions, measure_profile, planned_profile_steps
 from oneself.bench.report import Figures, table
+from oneself.bench.scale import ScaleOptions, measure_scale, planned_scale_steps
 from oneself.bench.users import MAX_DEVICES, Users
 from oneself.logs import configure
 
@@ -36,6 +38,7 @@ _BENCHES = {
     "ingest": "durable batches of events over HTTP: rate, latency, cost of large profiles",
     "profile": "reads of the Profile API: rate, latency, cost of large profiles",
     "import": "updates from a Parquet file: rows a second",
+    "scale": "several server processes on one PostgreSQL, beside the data folder and a rival",
     "core": "the pure identity core alone",
 }
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -56,6 +59,14 @@ def _sizes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[in
     if min(sizes) < _SMALLEST or len(set(sizes)) < len(sizes):
         raise click.BadParameter(f"give different sizes of at least {_SMALLEST} identities")
     return tuple(sizes)
+
+
+def _counts(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Return ``1,2,4`` as numbers."""
+    counts = [_size(part, "1,2,4") for part in value.split(",")]
+    if min(counts) < 1 or sorted(set(counts)) != counts:
+        raise click.BadParameter("give rising numbers of processes from 1 on")
+    return tuple(counts)
 
 
 def _profiles(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
@@ -238,6 +249,38 @@ def import_(
     with _measuring(planned_import_steps(options)) as step:
         measured = measure_import(options, step)
     _print(import_figures(options, measured), as_json)
+
+
+@bench.command()
+@click.option(
+    "--stored", callback=_sizes, metavar="SIZES", default="10k", show_default=True,
+    help="Stored identities, e.g. 10k,1m,10m.",
+)
+@click.option(
+    "--processes", callback=_counts, metavar="COUNTS", default="1,2,4", show_default=True, help="Server processes."
+)
+@click.option("--rival/--no-rival", default=True, show_default=True, help="Measure FastAPI + SQLAlchemy beside it.")
+@click.option(
+    "--database", envvar="ONESELF_BENCH_DATABASE", default=_DATABASE, show_default=True, help="Where data is made."
+)
+@_load_options
+def scale(
+    stored: tuple[int, ...], processes: tuple[int, ...], rival: bool, database: str, as_json: bool, **load: Any
+) -> None:
+    """Load several server processes on one database, the embedded engine, and a rival on that database, in turns.
+
+    Identities are resolved and batches taken in by each number of processes over the first size; further sizes are
+    compared with it at the first number of processes.
+
+    \b
+    Example:
+      oneself bench scale --stored 10k,1m,10m --database postgresql://postgres@127.0.0.1/bench
+    """
+    configure("warning")
+    options = ScaleOptions(stored=stored, processes=processes, database=database, rival=rival, **load)
+    with _measuring(planned_scale_steps(options)) as step:
+        measured = measure_scale(options, step)
+    _print(scale_figures(options, measured), as_json)
 
 
 @bench.command()
