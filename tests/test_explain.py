@@ -24,19 +24,29 @@ from oneself.identity import (
     Guard,
     IdentityChange,
     Link,
+    Move,
+    NoPast,
     Note,
+    Past,
     Policy,
     PolicySettings,
     Refusal,
     Refused,
+    Reguard,
     Release,
+    Remove,
     Request,
+    Restore,
+    Revised,
+    Revive,
     Seen,
     Step,
     Trace,
     Trim,
+    Undo,
     Unlink,
     Upkeep,
+    Withdraw,
     build,
 )
 from oneself.identity.model import AliasWhy, Why
@@ -58,6 +68,7 @@ def literals(struct: type, field: str) -> set[str]:
         (words.REFUSED, literals(Refused, "why")),
         (words.NOTES, literals(Note, "why")),
         (words.UNLINKED, literals(Unlink, "why")),
+        (words.STANDINGS, literals(Revised, "standing")),
         (words.GUARDED, literals(Guard, "why")),
         (words.PASSED, {"login", "immutable", "outside", "contradicted"}),
         (words.ALIAS_DROPPED, set(get_args(AliasWhy)) - {""}),
@@ -83,6 +94,16 @@ EVERY_CHANGE: list[Change] = [
     Expire(7, "shop", True),
     Forget(20),
     Discard((1, 2, 3)),
+    AliasOutcome(4, 7, 8, "waiting"),
+    Remove(7),
+    Revive(7, 3),
+    Restore(7, "email", "a@example.com", 3),
+    Withdraw(7, "email", "a@example.com"),
+    Past(7, 5, "email", "a@example.com", 3, "removed"),
+    NoPast(7, 5, "email", "a@example.com"),
+    Reguard("other", "x", "undone", 3),
+    Move(7, 8, (3, 4)),
+    Move(7, 0, (3, 4)),
     Alias(7, 8, 0, 1000, 2000),
 ]
 
@@ -97,6 +118,31 @@ def test_every_change_is_told_with_all_it_concerns():
         assert str(getattr(change, "type", "")) in line
         assert str(getattr(change, "value", "")) in line
     assert "1970-01-01 00:00:02.000" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (Undo((4,)), "undo: decision 4"),
+        (Undo((4, 5), later="keep"), "undo: decision 4, 5; what later decisions need is kept"),
+        (Undo((4,), input="shop/web", first=2, last=9), "undo: shop/web from decision 2 to 9"),
+        (
+            Undo(type="other", value="x", later="redecide"),
+            "undo: all that other 'x' caused; later decisions are made again",
+        ),
+    ],
+)
+def test_what_is_undone_is_told_and_what_counts_anew(asked, told):
+    revised = [Revised(4, "undone"), Revised(5, "redecided", 7)]
+    lines = explain(Request("undo", undo=asked), Decision(Trace("undone"), revised=revised))
+    assert lines == [
+        told,
+        "answer: done",
+        "why: the state is as if these decisions had not been made, as far as is told here",
+        "decisions that count anew:",
+        "  decision 4 is undone",
+        "  decision 5 is made again: MPID 7",
+    ]
 
 
 def test_everything_in_a_trace_is_told():

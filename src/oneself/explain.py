@@ -332,6 +332,8 @@ def _alias_outcome(change: AliasOutcome) -> str:
     if change.outcome == "dropped":
         values = {"source": change.source, "destination": change.destination, "other": change.other}
         return f"alias {change.position} is dropped: {ALIAS_DROPPED[change.why].format(**values)}"
+    if change.outcome == "waiting":
+        return f"alias {change.position} of MPID {change.source} to MPID {change.destination} waits again"
     shows = "shows" if change.outcome == "applied" else "no longer shows"
     return f"MPID {change.destination} {shows} the events of MPID {change.source} (alias {change.position})"
 

@@ -8,7 +8,7 @@ import msgspec
 
 from oneself.identity import Decision, Request
 from oneself.profiles import Batch, Quarantined
-from oneself.store import Trimming
+from oneself.store import Plan, Trimming
 
 __all__ = ["Answer", "Call", "Delivery", "Outcome"]
 
@@ -36,7 +36,8 @@ class Call(msgspec.Struct, frozen=True):
 
     ``space`` is ``SCOPE/ENVIRONMENT``; ``input`` is ``WORKSPACE/INPUT`` and names the caller in the journal;
     with a ``request_id`` the call is idempotent by it and ``input``; ``read_only`` decides without writing.
-    A ``delivery`` comes with requests of the kind ``batch``, a ``trimming`` with those of the kind ``retention``.
+    A ``delivery`` comes with requests of the kind ``batch``, a ``trimming`` with those of the kind ``retention``, a
+    ``plan`` with those of the kinds ``undo`` and ``split``.
     """
 
     space: str
@@ -46,6 +47,7 @@ class Call(msgspec.Struct, frozen=True):
     read_only: bool = False
     delivery: Delivery | None = None
     trimming: Trimming | None = None
+    plan: Plan | None = None
 
 
 class Answer(Protocol):

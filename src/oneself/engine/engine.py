@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from oneself.engine.calls import Answer, Call, Delivery, Outcome
 from oneself.engine.intake import EventNames, record_of, workspaces_of
+from oneself.engine.planned import Since, entries_since, holds, undone_through, void
 from oneself.engine.policies import ENVIRONMENTS, Governing, Policies
 from oneself.errors import Conflict, OneselfError, Overloaded, StoreUnavailable
 from oneself.identity import Create, Decision, Prepared, Refusal, Trace, decide, prepare
@@ -112,6 +113,7 @@ class Engine:
         self._mpids = mpids or random_mpids().__next__
         self._on_group = on_group
         self.listeners: list[Listener] = []
+        self._undone = 0  # through this position batches may have become somebody else's
         self._queue: list[_Waiting] = []
         self._enough = 1  # so many waiting calls make a group now
         self._wake = asyncio.Event()
@@ -275,9 +277,15 @@ class Engine:
             names = EventNames(seen)
             batches: list[tuple[int, Entry, BatchRecord | None]] = []
             outcomes = []
+            if any(waiting.call.plan or waiting.call.trimming for waiting in group):
+                calls = [waiting.call for waiting in group]
+                self._undone = max(self._undone, await undone_through(self.store, calls))
+                since = await entries_since(self.store, reading, calls)
+            else:
+                since = None
             for waiting in group:
                 if waiting.call.delivery is None:
-                    outcomes.append(self._outcome(waiting, reading, earlier, now))
+                    outcomes.append(self._outcome(waiting, reading, earlier, now, since))
                 else:
                     outcomes.append(
                         self._taken(waiting, waiting.call.delivery, reading, earlier, now, names, batches)
@@ -355,19 +363,32 @@ class Engine:
         for waiting in group:
             _answer(waiting, failure)
 
-    def _outcome(self, waiting: _Waiting, reading: Reading, earlier: Mapping[int, Entry], now: int) -> Outcome:
+    def _outcome(
+        self, waiting: _Waiting, reading: Reading, earlier: Mapping[int, Entry], now: int, since: Since
+    ) -> Outcome:
         call, key = waiting.call, waiting.key
         if key is not None and key in reading.answered:
             return _repeat(call, reading, earlier, reading.answered[key])
-        decision = decide(waiting.prepared, reading.views[call.space], now, self._mpids())
+        plan, trimming = call.plan, call.trimming
+        if plan is None:
+            decision = decide(waiting.prepared, reading.views[call.space], now, self._mpids())
+        else:
+            decision = plan.decision
+        if plan is not None and not holds(plan, call.space, waiting.prepared.policy, reading, since):
+            return Outcome(void(), call.request)
+        if trimming is not None and trimming.at < self._undone:
+            return Outcome(void(), call.request)
         if call.read_only or call.request.kind == "search":
             if any(isinstance(change, Create) for change in decision.changes):
                 decision.mpid = None
             return Outcome(decision, call.request)
         entry = Entry(now, call.space, call.input, waiting.version, call.request, decision, call.request_id)
         position = reading.keep(entry, key)
-        if call.trimming is not None:
-            reading.trim(call.trimming)
+        if trimming is not None:
+            reading.trim(trimming)
+        if plan is not None:
+            reading.rewrite(plan.rows)
+            self._undone = position
         return Outcome(decision, call.request, position)
 
     def _taken(
@@ -456,6 +477,9 @@ def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
         wanted = spaces.get(waiting.call.space)
         if wanted is None:
             wanted = spaces[waiting.call.space] = Wanted()
+        if waiting.call.plan is not None:
+            wanted.identities.update(waiting.call.plan.about.identities)
+            wanted.mpids.update(waiting.call.plan.profiles)
         wanted.identities.update(waiting.prepared.identities)
         wanted.mpids.update(waiting.prepared.mpids)
         wanted.aliases.update(waiting.prepared.aliases)

@@ -5,15 +5,18 @@ from oneself.store.crowds import PARTS, Crowds, IdentityPast
 from oneself.store.embedded import EmbeddedStore
 from oneself.store.merged import Moment, is_expired, merged_user, timeline
 from oneself.store.place import Place
+from oneself.store.plan import Plan
 from oneself.store.policies import CONFIGURED, PolicyOrigin, next_version
 from oneself.store.reading import (
     NAMED_EVENTS,
     REQUESTS,
+    UNDONE,
     Activity,
     Effects,
     History,
     QuarantinedBatch,
     Reading,
+    Rewritten,
     Touched,
     Trimmed,
     Trimming,
@@ -28,6 +31,7 @@ __all__ = [
     "NAMED_EVENTS",
     "PARTS",
     "REQUESTS",
+    "UNDONE",
     "Activity",
     "Crowds",
     "Effects",
@@ -39,10 +43,12 @@ __all__ = [
     "KnownUser",
     "Moment",
     "Place",
+    "Plan",
     "PolicyOrigin",
     "PolicyVersion",
     "QuarantinedBatch",
     "Reading",
+    "Rewritten",
     "Store",
     "StoredProfile",
     "Touched",

@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
-from oneself.identity import AliasRow, Identity
+from oneself.identity import AliasRow, Expire, Identity
 from oneself.journal import BatchRecord, Entry, encode
 from oneself.profiles import Device, Parts, Person, WorkspaceProfile
 from oneself.store.crowds import Crowds, IdentityPast
@@ -229,6 +229,23 @@ class Store(ABC):
     @abstractmethod
     async def batches(self, positions: Sequence[int]) -> dict[int, BatchRecord]:
         """Return what the batches at some positions brought; those that are not kept are left out."""
+
+    @abstractmethod
+    async def made_of(self, mpid: int) -> list[int]:
+        """Return the positions of the batches that a profile is made of, those without events, too."""
+
+    async def expiries(self, mpid: int) -> tuple[dict[str, int], int]:
+        """Return at which positions workspaces forgot a profile last, and the last at which all did, else 0."""
+        profile = await self.profile(mpid)
+        expired: dict[str, int] = {}
+        gone = 0
+        for position in profile.decisions if profile is not None else ():
+            entry = await self.entry(position)
+            for change in entry.decision.changes if entry is not None else ():
+                if isinstance(change, Expire) and change.mpid == mpid:
+                    expired[change.workspace] = position
+                    gone = position if change.last else gone
+        return expired, gone
 
     @abstractmethod
     async def quarantined(self, workspace: str, *, before: int = 0, limit: int = 100) -> list[QuarantinedBatch]:

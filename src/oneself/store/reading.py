@@ -29,19 +29,23 @@ from oneself.identity import (
 from oneself.journal import BatchRecord, Entry
 from oneself.profiles import Batch, Device, Parts, Person, WorkspaceProfile, update
 from oneself.store.keys import batch_key, event_key, holder_key, request_key
+from oneself.store.revising import REVISIONS, UNDOING, UNDONE, Rewritten, owner_of, revise, rewrite
 
 __all__ = [
     "NAMED_EVENTS",
     "REQUESTS",
+    "UNDONE",
     "Activity",
     "Effects",
     "History",
     "QuarantinedBatch",
     "Reading",
+    "Rewritten",
     "Touched",
     "Trimmed",
     "Trimming",
     "Wanted",
+    "activity_of",
     "event_keys",
     "events_of",
     "rows_touched",
@@ -105,9 +109,9 @@ class Touched(NamedTuple):
 def rows_touched(batches: Iterable[tuple[int, Entry, BatchRecord]]) -> list[Touched]:
     """Return the rows that batches touch, given ``(position, entry, record)``."""
     return [
-        Touched(entry.decision.mpid, record.batch.source.workspace, record.batch.device)
+        Touched(mpid, record.batch.source.workspace, record.batch.device)
         for _, entry, record in batches
-        if record.batch is not None and entry.decision.mpid is not None
+        if record.batch is not None and (mpid := owner_of(record, entry.decision.mpid)) is not None
     ]
 
 
@@ -127,6 +131,14 @@ class Activity(msgspec.Struct, frozen=True):
     input: str
     device: str
     events: int
+
+
+def activity_of(mpid: int, position: int, batch: Batch) -> Activity:
+    """Return the row of a batch on a profile's timeline."""
+    source = batch.source
+    return Activity(
+        mpid, batch.at_ms, position, batch.first_ms, source.workspace, source.input, batch.device, len(batch.events)
+    )
 
 
 class QuarantinedBatch(msgspec.Struct, frozen=True):
@@ -152,9 +164,9 @@ class Trimmed(NamedTuple):
 class Trimming(msgspec.Struct, frozen=True):
     """A step of retention, made ready beside the path of answers: the batches that lose their events.
 
-    ``through`` is the last position that was looked at. ``rewrites`` are the new records of the batches, encoded,
-    None for those of which nothing is left; ``rows`` are those that stand on a timeline. ``events`` counts what
-    goes, ``names`` are the ``(workspace, name)`` of named events among it.
+    ``through`` is the last position that was looked at, ``at`` the journal's last by then. ``rewrites`` are the new
+    records of the batches, encoded, None for those of which nothing is left; ``rows`` are those that stand on a
+    timeline. ``events`` counts what goes, ``names`` are the ``(workspace, name)`` of named events among it.
     """
 
     through: int
@@ -163,6 +175,7 @@ class Trimming(msgspec.Struct, frozen=True):
     names: tuple[tuple[str, str], ...] = ()
     rewrites: dict[int, bytes | None] = {}
     rows: tuple[Trimmed, ...] = ()
+    at: int = 0
 
 
 class Effects:
@@ -170,13 +183,15 @@ class Effects:
 
     They say how the group ends: what came and went within it is in neither ``linked`` nor ``unlinked``, and of
     a further or guarded value only the last word counts. ``expired`` and ``gone`` map workspace rows and people
-    to the position at which they went: what else there is of them came after.
+    to the position at which they went: what else there is of them came after. ``cleared`` places and ``nobody`` have
+    no other rows than those that are here, since an undo made them anew.
     """
 
     __slots__ = (
         "activity",
         "aliases",
         "batches",
+        "cleared",
         "concerned",
         "devices",
         "discarded",
@@ -188,12 +203,16 @@ class Effects:
         "guarded",
         "guarding",
         "history",
+        "history_gone",
         "inputs",
+        "left",
         "linked",
+        "nobody",
         "people",
         "profiles",
         "quarantined",
         "remainders",
+        "remainders_left",
         "requests",
         "rewrites",
         "swept",
@@ -230,6 +249,12 @@ class Effects:
         self.gone: dict[int, int] = {}
         self.discarded: list[int] = []
         self.swept: dict[str, int] = {}  # what, through which position
+        # What only an undo brings about: rows that are not what they were (docs/undo.md).
+        self.history_gone: list[tuple[int, int, str, str]] = []  # mpid, ended, type, value
+        self.left: list[Activity] = []
+        self.remainders_left: list[tuple[int, int]] = []
+        self.cleared: set[tuple[int, str]] = set()
+        self.nobody: set[int] = set()
 
 
 class Reading:
@@ -269,6 +294,8 @@ class Reading:
                 made = batch_key if entry.request.kind == "batch" else request_key
                 key = made(entry.input, entry.request_id)
             self.answered[key] = effects.requests[key] = position
+        if entry.request.kind in UNDOING:
+            effects.swept[UNDONE] = position
         changes = entry.decision.changes
         refused = entry.decision.trace.refused
         if not changes and not refused:
@@ -287,7 +314,13 @@ class Reading:
                     effects.further[change.mpid, change.type, change.value] = position
             elif isinstance(change, Unlink):
                 concerned.add(change.mpid)
-                self._unlink(view, space, change, position)
+                linked = self.take_link(view, space, change.mpid, (change.type, change.value))
+                if linked != position:  # what comes and goes within one decision was never held
+                    identity = (change.type, change.value)
+                    self.keep_past(change.mpid, position, identity, linked, change.why, change.moved_to)
+                apply(view, change, position)
+            elif isinstance(change, REVISIONS):
+                concerned |= revise(self, view, space, change, position)
             elif isinstance(change, Create):
                 created = change.mpid
                 concerned.add(created)
@@ -297,7 +330,8 @@ class Reading:
                 apply(view, change, position)
                 self._rare(entry, change, position)
         for mpid in concerned:
-            effects.profiles[mpid] = (space, view.profiles[mpid])
+            if mpid in view.profiles:  # it is not where an undo removed it
+                effects.profiles[mpid] = (space, view.profiles[mpid])
         if refused and entry.decision.mpid is not None:
             concerned.add(entry.decision.mpid)
         concerned.discard(created)
@@ -328,7 +362,7 @@ class Reading:
 
         ``entry`` is the one at its position, and ``read_parts`` has read the rows that it touches.
         """
-        effects, batch, mpid = self.effects, record.batch, entry.decision.mpid
+        effects, batch, mpid = self.effects, record.batch, owner_of(record, entry.decision.mpid)
         effects.batches[position] = record
         if record.reason or record.quarantined:
             workspace = entry.input.partition("/")[0]
@@ -358,17 +392,12 @@ class Reading:
         if record.trimmed:
             effects.remainders.append((mpid, position))
         else:
-            effects.activity.append(
-                Activity(
-                    mpid, batch.at_ms, position, batch.first_ms, source.workspace, source.input, batch.device,
-                    len(batch.events),
-                )
-            )  # fmt: skip
+            effects.activity.append(activity_of(mpid, position, batch))
 
-    def _unlink(self, view: View, space: str, change: Unlink, position: int) -> None:
-        """Collect the rows of an identity that leaves a profile, before it does."""
-        effects, mpid, identity = self.effects, change.mpid, (change.type, change.value)
-        linked = view.profiles[mpid].held[change.type].get(change.value)
+    def take_link(self, view: View, space: str, mpid: int, identity: Identity) -> int:
+        """Collect the rows of an identity that leaves a profile, before it does; return where it was linked."""
+        effects = self.effects
+        linked = view.profiles[mpid].held[identity[0]].get(identity[1])
         if linked is None:
             linked = view.further[(mpid, identity)]
             effects.further[(mpid, *identity)] = None
@@ -377,9 +406,15 @@ class Reading:
             del effects.linked[row]
         else:
             effects.unlinked.append(row)
-        if linked != position:  # what comes and goes within one decision was never held
-            effects.history.append(History(mpid, position, *identity, linked, change.why, change.moved_to))
-        apply(view, change, position)
+        return linked
+
+    def keep_past(self, mpid: int, ended: int, identity: Identity, linked: int, why: str, moved_to: int) -> None:
+        """Collect the row of an identity that left a profile at a position."""
+        self.effects.history.append(History(mpid, ended, *identity, linked, why, moved_to))
+
+    def rewrite(self, rows: Rewritten) -> None:
+        """Collect what an undo does to batches and to what is made of them; its entry was kept before."""
+        rewrite(self, rows, Touched)
 
     def _rare(self, entry: Entry, change: Change, position: int) -> None:
         """Collect the rows of a change that is made already."""

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from oneself.identity import AliasRow, Profile
 from oneself.profiles import Attribution, Device, Flag, Person, Text, WorkspaceProfile
-from oneself.store.reading import Effects
+from oneself.store.reading import UNDONE, Effects
 
 __all__ = [
     "names_alias_within",
@@ -58,7 +58,8 @@ def renumbered(effects: Effects, by: int) -> Effects:
     made.trimmed = [row._replace(position=shift(row.position)) for row in effects.trimmed]
     made.expired = _shifted(effects.expired, shift)
     made.gone = _shifted(effects.gone, shift)
-    return made  # rewrites, discarded and swept are of what was durable before
+    made.swept = {what: shift(at) if what == UNDONE else at for what, at in effects.swept.items()}
+    return made  # rewrites, discarded, what else is swept and what an undo takes away were durable before
 
 
 def _from_end(last: int) -> Shift:

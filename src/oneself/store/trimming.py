@@ -5,6 +5,7 @@ from __future__ import annotations
 from oneself.journal import BatchRecord, encode_batch
 from oneself.profiles import remainder
 from oneself.store.reading import NAMED_EVENTS, Trimmed, Trimming
+from oneself.store.revising import owner_of
 
 __all__ = ["TrimmingStep"]
 
@@ -19,20 +20,22 @@ class TrimmingStep:
         self._rows: list[Trimmed] = []
 
     def take(self, position: int, record: BatchRecord, mpid: int | None, workspace: str) -> None:
-        """Add a batch that has its events still."""
+        """Add a batch that has its events still; ``mpid`` is the answer of its entry."""
         if record.trimmed:
             return
-        batch = record.batch
+        batch, mpid = record.batch, owner_of(record, mpid)
         self._events += len(record.quarantined) + (0 if batch is None else len(batch.events))
         if batch is not None:
             self._names |= {(workspace, event.name) for event in batch.events if event.type in NAMED_EVENTS}
         if batch is None or mpid is None:  # no profile is made of it
             self._rewrites[position] = None
             return
-        self._rewrites[position] = encode_batch(BatchRecord(remainder(batch), trimmed=True))
+        self._rewrites[position] = encode_batch(
+            BatchRecord(remainder(batch), trimmed=True, moved_to=record.moved_to)
+        )
         self._rows.append(Trimmed(mpid, workspace, batch.at_ms, position))
 
-    def end(self, through: int) -> Trimming:
-        """Return the step."""
+    def end(self, through: int, at: int) -> Trimming:
+        """Return the step, for which the journal was looked at when it ended at a position."""
         names = tuple(sorted(self._names))
-        return Trimming(through, len(self._rewrites), self._events, names, self._rewrites, tuple(self._rows))
+        return Trimming(through, len(self._rewrites), self._events, names, self._rewrites, tuple(self._rows), at)

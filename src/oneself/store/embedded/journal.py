@@ -59,12 +59,13 @@ _SELECT = "SELECT position, checksum, CAST(body AS BLOB) FROM entry"
 _BATCHES = "SELECT position, checksum, CAST(body AS BLOB) FROM batch"
 
 _OWNERS = """
-    SELECT position, body ->> '$.decision.mpid', body ->> '$.input' FROM entry
-    WHERE position IN (SELECT value FROM json_each(?)) AND body ->> '$.decision.mpid' IS NOT NULL
+    SELECT e.position, coalesce(b.body ->> '$.moved_to', e.body ->> '$.decision.mpid'), e.body ->> '$.input'
+    FROM entry AS e LEFT JOIN batch AS b ON b.position = e.position
+    WHERE e.position IN (SELECT value FROM json_each(?)) AND e.body ->> '$.decision.mpid' IS NOT NULL
 """
 _OWNED = """
-    SELECT b.position, e.body ->> '$.decision.mpid', e.body ->> '$.input', b.body ->> '$.batch.at_ms',
-        b.body ->> '$.trimmed'
+    SELECT b.position, coalesce(b.body ->> '$.moved_to', e.body ->> '$.decision.mpid'), e.body ->> '$.input',
+        b.body ->> '$.batch.at_ms', b.body ->> '$.trimmed'
     FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position WHERE b.position > ? AND b.position <= ?
 """
 
@@ -204,13 +205,13 @@ class JournalFile(DatabaseFile):
         """Return whose timeline some batches stood on, of those that stood on one; their times are not known."""
         array = msgspec.json.encode(list(positions)).decode()
         rows = self._fetch(_OWNERS, array)
-        return [Trimmed(mpid, input_.partition("/")[0], None, at) for at, mpid, input_ in rows]
+        return [Trimmed(mpid, input_.partition("/")[0], None, at) for at, mpid, input_ in rows if mpid]
 
     def trimmed_between(self, after: int, through: int, workspaces: Collection[str]) -> list[Trimmed]:
         """Return those batches of some workspaces between two positions that have lost their events."""
         rows = self._fetch(_OWNED, after, through)
         found = [(Trimmed(mpid, input_.partition("/")[0], at_ms, at), gone) for at, mpid, input_, at_ms, gone in rows]
-        return [row for row, gone in found if gone and row.mpid is not None and row.workspace in workspaces]
+        return [row for row, gone in found if gone and row.mpid and row.workspace in workspaces]
 
     def setting(self, name: str) -> str | None:
         """Return a value that the server keeps for itself."""

@@ -16,6 +16,7 @@ from oneself.store.embedded.base import Files
 from oneself.store.embedded.pending import Generation
 from oneself.store.keys import batch_key, request_key
 from oneself.store.reading import Activity, QuarantinedBatch, Reading, Touched, events_of
+from oneself.store.revising import is_removed
 
 __all__ = ["Lookups"]
 
@@ -47,6 +48,9 @@ class Lookups(Files):
         history = {(row.ended, row.type, row.value): row for row in self._state.history_of(mpid)}
         decisions = {held.created, *self._state.decisions_of(mpid)}
         for rows in self._generations():
+            for of, ended, type_, value in rows.history_gone:
+                if of == mpid:
+                    history.pop((ended, type_, value), None)
             history |= {(row.ended, row.type, row.value): row for row in rows.history.get(mpid, ())}
             decisions.update(rows.concerned.get(mpid, ()))
         return StoredProfile(
@@ -84,6 +88,7 @@ class Lookups(Files):
         found = set(self._state.mpids(spaces, first, limit))
         for rows in self._generations():
             found.update(mpid for mpid, (space, _) in rows.profiles.items() if mpid >= first and space in spaces)
+            found.difference_update(mpid for mpid, (space, _) in rows.profiles.items() if is_removed(space))
         return sorted(found)[:limit]
 
     async def user(self, mpid: int, workspace: str) -> KnownUser | None:
@@ -96,7 +101,7 @@ class Lookups(Files):
             person = in_tables.person if person is _LOOK_UP else person
             known = in_tables.workspace if known is _LOOK_UP else known
         profile = self._held(mpid, stored)
-        return None if profile is None else KnownUser(profile, person, known)
+        return None if profile is None or is_removed(profile.space) else KnownUser(profile, person, known)
 
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
         """Return, for each of some places, the rows of the profile there."""
@@ -148,10 +153,15 @@ class Lookups(Files):
         """Return batches of a profile in a workspace, latest first."""
         bound, (start_ms, end_ms) = before or (_END, _END), window or (-_END, _END)
         swept = self._swept.get(events_of(workspace), 0)
-        stored = self._state.activity(mpid, workspace, (start_ms, end_ms), device, bound, swept, limit)
+        users = [rows.users[mpid] for rows in self._generations() if mpid in rows.users]
+        most = limit + sum(len(user.left) for user in users)
+        stored = self._state.activity(mpid, workspace, (start_ms, end_ms), device, bound, swept, most)
         found = {row.position: row for row in stored}
-        for rows in self._generations():
-            for row in rows.users[mpid].activity if mpid in rows.users else ():
+        for user in users:
+            for of, _, position in user.left:
+                if of == workspace:
+                    found.pop(position, None)
+            for row in user.activity:
                 if row.workspace != workspace or row.position <= swept or device not in ("", row.device):
                     continue
                 if row.at_ms > end_ms >= row.first_ms:
@@ -159,6 +169,21 @@ class Lookups(Files):
                 if start_ms <= row.at_ms <= end_ms and (row.at_ms, row.position) < bound:
                     found[row.position] = row
         return sorted(found.values(), key=lambda row: (row.at_ms, row.position), reverse=True)[:limit]
+
+    async def made_of(self, mpid: int) -> list[int]:
+        """Return the positions of the batches that a profile is made of."""
+        return self._made_of(mpid)
+
+    def _made_of(self, mpid: int) -> list[int]:
+        found = set(self._state.made_of(mpid))
+        for rows in self._generations():
+            user = rows.users.get(mpid)
+            if user is not None:
+                found.difference_update(position for _, _, position in user.left)
+                found.update(row.position for row in user.activity)
+            found.difference_update(position for of, position in rows.remainders_left if of == mpid)
+            found.update(position for of, position in rows.remainders if of == mpid)
+        return sorted(found)
 
     async def batches(self, positions: Sequence[int]) -> dict[int, BatchRecord]:
         """Return what the batches at some positions brought."""

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from oneself.identity import Alias, AliasOutcome, Discard, Guard, Link, Release, Trim, Unlink
-from oneself.journal import Entry
+from oneself.identity import (
+    Alias,
+    AliasOutcome,
+    Discard,
+    Guard,
+    Link,
+    Move,
+    Past,
+    Reguard,
+    Release,
+    Remove,
+    Restore,
+    Revive,
+    Trim,
+    Unlink,
+    Withdraw,
+)
+from oneself.journal import BatchRecord, Entry
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.views import Views
+from oneself.store.moving import Moving
 from oneself.store.reading import Reading, Wanted, event_keys, rows_touched
+from oneself.store.revising import owner_of
 
 __all__ = ["Recovery"]
 
@@ -39,7 +57,29 @@ class Recovery(Views):
                 if record.batch is not None:
                     reading.claim_events(event_keys(record.batch), position)
                 reading.keep_batch(position, entry, record)
+            moves = [
+                change
+                for _, entry in chunk
+                for change in entry.decision.changes
+                if isinstance(change, Move) and min(change.positions) <= progress
+            ]
+            if moves:
+                await self._move_again(reading, moves, entries, progress)
             yield reading
+
+    async def _move_again(
+        self, reading: Reading, moves: list[Move], came: list[tuple[int, Entry, BatchRecord]], progress: int
+    ) -> None:
+        """Move those batches that the tables have; what came after them is read as whose it is by now anyway."""
+        moving = Moving()
+        for mpid in {mpid for move in moves for mpid in (move.source, move.target) if mpid}:
+            new = [at for at, entry, record in came if owner_of(record, entry.decision.mpid) == mpid]
+            expired, gone = await self.expiries(mpid)
+            expired |= {of: at for (its, of), at in reading.effects.expired.items() if its == mpid}
+            moving.own(mpid, [*self._made_of(mpid), *new], expired, reading.effects.gone.get(mpid, gone))
+        for move in moves:
+            moving.move(move.source, move.target, [at for at in move.positions if at <= progress])
+        reading.rewrite(moving.rewritten(self._journal.batches(moving.needed), rewrites=False))
 
 
 def _wanted(chunk: Chunk) -> dict[str, Wanted]:
@@ -48,14 +88,16 @@ def _wanted(chunk: Chunk) -> dict[str, Wanted]:
     for _, entry in chunk:
         wanted = spaces.setdefault(entry.space, Wanted())
         for change in entry.decision.changes:
-            if isinstance(change, Link | Unlink | Guard | Release):
+            if isinstance(change, Link | Unlink | Guard | Release | Restore | Withdraw | Reguard):
                 wanted.identities.add((change.type, change.value))
             if isinstance(change, Alias):
                 wanted.mpids |= {change.source, change.destination}
             elif isinstance(change, AliasOutcome):
                 wanted.aliases.add(change.position)
-            elif isinstance(change, Link | Unlink):
+            elif isinstance(change, Link | Unlink | Restore | Withdraw | Remove | Revive | Past):
                 wanted.mpids.add(change.mpid)
+            elif isinstance(change, Move):
+                wanted.mpids |= {change.source, change.target} - {0}
     return spaces
 
 

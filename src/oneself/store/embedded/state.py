@@ -145,7 +145,7 @@ _ALIASES_TO_OLDEST = f"""
 _WRITE = {
     "profile": """INSERT INTO profile SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value -> 4
         FROM json_each(?) WHERE true ORDER BY 1
-        ON CONFLICT (mpid) DO UPDATE SET held = excluded.held, more = excluded.more""",
+        ON CONFLICT (mpid) DO UPDATE SET space = excluded.space, held = excluded.held, more = excluded.more""",
     "unlinked": """DELETE FROM holder WHERE (key, position, mpid) IN
         (SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?))""",
     "linked": """INSERT OR IGNORE INTO holder
@@ -154,6 +154,8 @@ _WRITE = {
         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))""",
     "further": """INSERT OR REPLACE INTO further_identity
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)""",
+    "history_gone": """DELETE FROM identity_history WHERE (mpid, ended, type, value) IN
+        (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?))""",
     "history": """INSERT OR IGNORE INTO identity_history
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
         FROM json_each(?)""",
@@ -202,6 +204,8 @@ _WRITE = {
         ON r.mpid = gone.value ->> 0 AND r.position < gone.value ->> 1)""",
     "loosened_whole": """INSERT OR IGNORE INTO loose SELECT a.position, 0 FROM json_each(?) AS gone
         CROSS JOIN activity AS a ON a.mpid = gone.value ->> 0 AND a.position < gone.value ->> 1""",
+    "remainder_left": """DELETE FROM remainder WHERE (mpid, position) IN
+        (SELECT value ->> 0, value ->> 1 FROM json_each(?))""",
     "discarded": "DELETE FROM loose WHERE position IN (SELECT value FROM json_each(?))",
     "swept": "INSERT OR REPLACE INTO swept SELECT value ->> 0, value ->> 1 FROM json_each(?)",
 }
@@ -257,6 +261,11 @@ class StateFile(DatabaseFile):
     def further_of(self, mpid: int) -> list[tuple[str, str, int]]:
         """Return every ``(type, value, position)`` that a profile holds beyond its row."""
         return self._fetch("SELECT type, value, position FROM further_identity WHERE mpid = ?", mpid)
+
+    def made_of(self, mpid: int) -> list[int]:
+        """Return the positions of the batches that a profile is made of."""
+        sql = "SELECT position FROM activity WHERE mpid = ? UNION SELECT position FROM remainder WHERE mpid = ?"
+        return [position for (position,) in self._fetch(sql, mpid, mpid)]
 
     def history_of(self, mpid: int) -> list[History]:
         """Return the identities that left a profile, oldest first."""
@@ -440,6 +449,7 @@ def _statements(rows: Generation) -> Iterable[tuple[str, Iterator[Any]]]:
     further = [(mpid, *identity, at) for mpid, of in rows.further.items() for identity, at in of.items()]
     yield "further_gone", (row[:3] for row in further if row[3] is None)
     yield "further", (row for row in further if row[3] is not None)
+    yield "history_gone", iter(rows.history_gone)
     yield "history", (msgspec.structs.astuple(row) for of in rows.history.values() for row in of)
     yield "request", ((key.hex(), at) for key, at in rows.requests.items())
     yield "concerned", ((mpid, at) for mpid, of in rows.concerned.items() for at in of)
@@ -448,9 +458,14 @@ def _statements(rows: Generation) -> Iterable[tuple[str, Iterator[Any]]]:
     yield "guarding", ((key.hex(), at) for key, at in rows.guarding)
     yield "alias", ((at, space, *msgspec.structs.astuple(row)[1:]) for at, (space, row) in rows.aliases.items())
     yield "input", iter(rows.inputs)
-    yield "expired_workspace", iter(rows.expired)
-    yield "expired_devices", iter(rows.expired)
-    yield "gone_person", iter(rows.gone)
+    places = rows.expired.keys() | rows.cleared
+    yield "expired_workspace", iter(places)
+    yield "expired_devices", iter(places)
+    yield "gone_person", iter(rows.gone.keys() | rows.nobody)
+    if rows.cleared:
+        left = ((mpid, *row) for mpid, user in rows.users.items() for row in user.left)
+        yield "trimmed", left
+        yield "remainder_left", iter(rows.remainders_left)
     yield from _users(rows.users)
     yield (
         "quarantined",

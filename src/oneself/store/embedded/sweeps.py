@@ -54,8 +54,9 @@ class Sweeps(Files):
 
     async def trimming(self, workspaces: Collection[str], after: int, through: int, limit: int) -> Trimming:
         """Make ready to take their events from the next batches of some workspaces."""
-        through = min(through, self._journal.position)
-        return await self._aside(_trimming, self._journal.path, frozenset(workspaces), after, through, limit)
+        at = self._journal.position
+        through = min(through, at)
+        return await self._aside(_trimming, self._journal.path, frozenset(workspaces), after, through, limit, at)
 
     async def idle(
         self, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int
@@ -83,14 +84,16 @@ def _fetch(path: Path, sql: str, *bindings: object) -> list[Any]:
         return connection.execute(sql, bindings).fetchall()
 
 
-def _trimming(path: Path, workspaces: frozenset[str], after: int, through: int, limit: int) -> Trimming:
+def _trimming(
+    path: Path, workspaces: frozenset[str], after: int, through: int, limit: int, at: int
+) -> Trimming:
     rows = _fetch(path, _BATCHES, after, through, limit)
     step = TrimmingStep()
     for position, checksum, body, mpid, input_ in rows:
         workspace = input_.partition("/")[0]
         if workspace in workspaces:
             step.take(position, _record(path, position, checksum, body), mpid, workspace)
-    return step.end(rows[-1][0] if len(rows) == limit else max(after, through))
+    return step.end(rows[-1][0] if len(rows) == limit else max(after, through), at)
 
 
 def _record(path: Path, position: int, checksum: int, body: bytes) -> BatchRecord:

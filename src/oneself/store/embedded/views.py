@@ -25,7 +25,8 @@ class Views(Lookups, Aliases):
             mpid, place = row.mpid, (row.mpid, row.workspace)
             reading.people.setdefault(mpid, parts.person)
             reading.workspaces.setdefault(place, parts.workspace)
-            reading.devices.setdefault(row, None if place in expired else parts.device)
+            is_new = place in expired or place in reading.effects.cleared
+            reading.devices.setdefault(row, None if is_new else parts.device)
 
     def _is_guarded(self, key: bytes) -> bool:
         if self._staged is not None and key in self._staged.guarded:
@@ -67,19 +68,32 @@ class Views(Lookups, Aliases):
                 for key in rows.unlinked.keys() & keys:
                     gone[key] = gone.get(key, set()) | rows.unlinked[key]
         limit = count + max(map(len, gone.values()), default=0)
+        restored = set().union(*(rows.restored for rows in generations))
         for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
-            for rows in generations:
+            if key in restored:
+                holders = self._restored_holders(key, count)
+            for rows in generations if key not in restored else ():
                 linked = rows.linked.get(key)
                 if linked:  # its rows may stand in the tables already, just written
                     newest = linked[: -limit - 1 : -1]
                     oldest = newest[-1][0]
                     holders = newest + [row for row in holders if row[0] < oldest]
-            if key in gone:
+            if key in gone and key not in restored:
                 left = gone[key]
                 holders = [row for row in holders if row not in left]
             view.holders[identity] = holders[:count]
             if self._is_guarded(key):
                 view.guarded.add(identity)
+
+    def _restored_holders(self, key: bytes, count: int) -> list[tuple[int, int]]:
+        """Return the holders of a key of which some came back to the places that they had before."""
+        generations = self._seen()
+        limit = count + sum(len(rows.unlinked.get(key, ())) for rows in generations)
+        found = set(self._state.holders([key], limit)[0])
+        for rows in generations:
+            found -= rows.unlinked.get(key, set())
+            found.update(rows.linked.get(key, ()))
+        return sorted(found, reverse=True)
 
     def _read_profiles(self, space: str, view: View, mpids: set[int]) -> None:
         missing = []

@@ -21,6 +21,7 @@ from oneself.store.postgres.errors import Address
 from oneself.store.postgres.rows import text
 from oneself.store.postgres.views import parts_of
 from oneself.store.reading import REQUESTS, Activity, History, QuarantinedBatch, Touched, events_of
+from oneself.store.revising import is_removed
 
 __all__ = ["POLICIES", "Lookups", "checked", "policy_of"]
 
@@ -70,6 +71,9 @@ _BEYOND: Final = f"""
 _QUARANTINED: Final = """
     SELECT position, input, at_ms, events, reason FROM quarantined WHERE workspace = $1 AND position < $2
     AND position > coalesce((SELECT through FROM swept WHERE what = $3), 0) ORDER BY position DESC LIMIT $4
+"""
+_MADE_OF: Final = """
+    SELECT position FROM activity WHERE mpid = $1 UNION SELECT position FROM remainder WHERE mpid = $1
 """
 POLICIES: Final = "SELECT scope, version, at_ms, position, settings, origin, author, note, restores FROM policy"
 _GUARDED: Final = """
@@ -185,7 +189,12 @@ class Lookups(Store):
                     await _further(connection, known[0], known[1].profile)
             return None if known is None else known[1]
 
-        return await self.database.retried(look)
+        user = await self.database.retried(look)
+        return None if user is None or is_removed(user.profile.space) else user
+
+    async def made_of(self, mpid: int) -> list[int]:
+        """Return the positions of the batches that a profile is made of."""
+        return sorted(at for (at,) in await self.database.fetch(_MADE_OF, mpid))
 
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
         """Return, for each of some places, the rows of the profile there."""

@@ -31,6 +31,8 @@ def takes_rows_away(effects: Effects) -> bool:
     """Tell whether a group does more than put rows into tables."""
     if effects.unlinked or effects.expired or effects.swept or effects.remainders or effects.discarded:
         return True
+    if effects.history_gone or effects.cleared or effects.nobody:
+        return True
     return None in effects.guarded.values() or None in effects.further.values() or bool(effects.rewrites)
 
 
@@ -50,13 +52,13 @@ def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable
     put("request", effects.requests.items())
     put("profile_decision", effects.concerned)
     put("input", ((text(name),) for name in inputs))
-    if effects.unlinked or effects.further or effects.history:
+    if effects.unlinked or effects.further or effects.history or effects.history_gone:
         _take_left(effects, put)
     if effects.guarded or effects.aliases:
         _take_rare(effects, last, put)
-    if effects.batches:
+    if effects.batches or effects.people or effects.activity:
         _take_batches(effects, bodies, put)
-    if effects.expired or effects.gone:
+    if effects.expired or effects.gone or effects.cleared or effects.nobody:
         _take_expired(effects, put)
     _take_upkeep(effects, put)
     return made
@@ -73,6 +75,7 @@ def _entries(
 
 def _take_left(effects: Effects, put: Any) -> None:
     put("unlinked", effects.unlinked)
+    put("history_gone", ((mpid, at, text(type_), text(value)) for mpid, at, type_, value in effects.history_gone))
     further = [(mpid, text(type_), text(value), at) for (mpid, type_, value), at in effects.further.items()]
     put("further_gone", (row[:3] for row in further if row[3] is None))
     put("further_identity", (row for row in further if row[3] is not None))
@@ -154,11 +157,14 @@ def _batches(
 
 def _take_expired(effects: Effects, put: Any) -> None:
     last = effects.entries[-1][0]
-    places = [(mpid, text(workspace)) for mpid, workspace in effects.expired]
-    put("expired_profile", ((mpid, last) for mpid in {mpid for mpid, _ in effects.expired}))
+    emptied = effects.expired.keys() | effects.cleared
+    places = [(mpid, text(workspace)) for mpid, workspace in emptied]
+    put("expired_profile", ((mpid, last) for mpid in {mpid for mpid, _ in emptied} | effects.nobody))
+    put("left", ((row.mpid, text(row.workspace), row.at_ms, row.position) for row in effects.left))
+    put("remainder_left", effects.remainders_left)
     put("expired_workspace", places)
     put("expired_devices", places)
-    put("gone_person", ((mpid,) for mpid in effects.gone))
+    put("gone_person", ((mpid,) for mpid in effects.gone.keys() | effects.nobody))
 
 
 def _take_upkeep(effects: Effects, put: Any) -> None:

@@ -53,7 +53,8 @@ INSERTS: Final = {
         _insert(
             "profile",
             "mpid space* created@ changed! body*",
-            "ON CONFLICT (mpid) DO UPDATE SET changed = excluded.changed, body = excluded.body",
+            "ON CONFLICT (mpid) DO UPDATE SET space = excluded.space, changed = excluded.changed,"
+            " body = excluded.body",
         ),
         _insert("holder", "key* position@ mpid"),
         _insert("request", "key* position@", "ON CONFLICT (key) DO UPDATE SET position = excluded.position"),
@@ -132,6 +133,15 @@ BEFORE: Final = {
     "expired_devices": """DELETE FROM device AS d USING unnest($1::bigint[], $2::bytea[]) AS gone(mpid, workspace)
         WHERE d.mpid = gone.mpid AND d.workspace = gone.workspace""",
     "gone_person": "DELETE FROM person WHERE mpid = ANY($1::bigint[])",
+    "history_gone": """DELETE FROM identity_history AS h
+        USING unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[]) AS gone(mpid, ended, type, value)
+        WHERE h.mpid = gone.mpid AND h.ended = gone.ended AND h.type = gone.type AND h.value = gone.value""",
+    "left": """DELETE FROM activity AS a
+        USING unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[]) AS gone(mpid, workspace, at_ms, position)
+        WHERE a.mpid = gone.mpid AND a.workspace = gone.workspace AND a.at_ms = gone.at_ms
+        AND a.position = gone.position""",
+    "remainder_left": """DELETE FROM remainder AS r USING unnest($1::bigint[], $2::bigint[]) AS gone(mpid, position)
+        WHERE r.mpid = gone.mpid AND r.position = gone.position""",
 }
 """What makes room for the rows of a group, in this order."""
 

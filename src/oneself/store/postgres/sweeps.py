@@ -72,7 +72,7 @@ class Sweeps(Store):
             if name in wanted:
                 record = checked(self.database.address, f"batch {position}", checksum, body, decode_batch)
                 step.take(position, record, mpid, name)
-        return step.end(rows[-1]["position"] if len(rows) == limit else max(after, through))
+        return step.end(rows[-1]["position"] if len(rows) == limit else max(after, through), last)
 
     async def idle(
         self, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int

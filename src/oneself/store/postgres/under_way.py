@@ -68,5 +68,5 @@ def _is_rare(effects: Effects) -> bool:
     """Tell whether a group does what is not to be compared thing by thing."""
     return bool(
         effects.aliases or effects.expired or effects.swept or effects.remainders or effects.discarded
-        or effects.rewrites
+        or effects.rewrites or effects.cleared or effects.nobody
     )  # fmt: skip

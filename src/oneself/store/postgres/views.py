@@ -300,7 +300,8 @@ async def read_parts(database: Database, reading: Reading, wanted: Sequence[Touc
         place = row.mpid, row.workspace
         reading.people.setdefault(row.mpid, seen.person)
         reading.workspaces.setdefault(place, seen.workspace)
-        reading.devices.setdefault(row, None if place in expired else seen.device)
+        is_new = place in expired or place in reading.effects.cleared
+        reading.devices.setdefault(row, None if is_new else seen.device)
     assert isinstance(reading, Seen)
     reading.people_at = min(reading.people_at, read_at)
     reading.touched.update(row.mpid for row in wanted)
