@@ -56,7 +56,6 @@ class _Any(msgspec.Struct):
 
 class _Record(msgspec.Struct):
     batch: _Any | None = None
-    moved_to: int | None = None
 
 
 _entry = msgspec.json.Decoder(_Entry)
@@ -97,9 +96,9 @@ def _read_batch(row: Row) -> Row:
     _check(f"batch {position}", checksum, body)
     if of is None:
         raise ValueError(f"batch {position} has no entry")
-    entry, record = _entry.decode(of), _record.decode(body)
-    owner = entry.decision.mpid if record.moved_to is None else record.moved_to or None
-    return position, None if record.batch is None else owner, entry.input.partition("/")[0], body
+    entry = _entry.decode(of)
+    answer = None if _record.decode(body).batch is None else entry.decision.mpid
+    return position, answer, entry.input.partition("/")[0], body
 
 
 def _check(what: str, checksum: int, body: bytes) -> None:
