@@ -125,6 +125,7 @@ class Engine:
 
     async def start(self) -> None:
         """Begin to answer."""
+        self.store.on_trouble = self._refuse_waiting
         self._worker = asyncio.create_task(self._work())
         self._follower = asyncio.create_task(self.policies.follow())
 
@@ -144,7 +145,7 @@ class Engine:
     def ready(self) -> bool:
         """Whether a call would be answered now."""
         running = self._worker is not None and not self._worker.done() and not self._stopping
-        return running and time.monotonic() >= self._trouble_until
+        return running and self.store.trouble is None and time.monotonic() >= self._trouble_until
 
     @property
     def waiting(self) -> int:
@@ -191,7 +192,16 @@ class Engine:
             raise Overloaded(1 + int(waiting / rate) if rate else 1)
         if self._worker is None or self._worker.done() or self._stopping:
             raise StoreUnavailable("The server is stopping or not started yet.", 1)
+        trouble = self.store.trouble
+        if trouble is not None:
+            raise _unavailable(trouble)
         return self._worker.get_loop()
+
+    def _refuse_waiting(self, trouble: OneselfError) -> None:
+        """Answer those that wait for a group, since the store could not serve it now."""
+        queue, self._queue = self._queue, []
+        for waiting in queue:
+            _answer(waiting, _unavailable(trouble))
 
     def _waiting(self, call: Call, answer: Answer, *, more: bool = False) -> _Waiting:
         governing = self._spaces[call.space]
@@ -356,7 +366,7 @@ class Engine:
 
     def _fail(self, group: list[_Waiting], error: OneselfError) -> None:
         """Answer a group whose decisions could not be made durable: nothing of it was done."""
-        failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+        failure = _unavailable(error)
         if not self._trouble_until:
             _log.warning("requests cannot be answered", reason=str(failure))
         self._trouble_until = time.monotonic() + failure.retry_after
@@ -437,6 +447,10 @@ def _answer(waiting: _Waiting, outcome: Outcome | Exception) -> None:
             waiting.answer.set_result(outcome)
     except Exception as error:
         _log.error("an answer could not be given", exc_info=error)
+
+
+def _unavailable(error: OneselfError) -> StoreUnavailable:
+    return error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
 
 def _parts(group: list[_Waiting]) -> Iterator[list[_Waiting]]:

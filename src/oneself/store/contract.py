@@ -8,11 +8,12 @@ group sees them, and collects their rows; ``commit`` makes the whole group durab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import msgspec
 
+from oneself.errors import OneselfError
 from oneself.identity import AliasRow, Expire, Identity
 from oneself.journal import BatchRecord, Entry, encode
 from oneself.profiles import Device, Parts, Person, WorkspaceProfile
@@ -269,6 +270,14 @@ class Store(ABC):
     @abstractmethod
     async def first_setting(self, name: str, value: str) -> str:
         """Keep a value for the server itself unless there is one, durably; return the one that is kept."""
+
+    on_trouble: Callable[[OneselfError], None] = staticmethod(lambda _: None)
+    """Told each time that the store finds by itself that it cannot be used now, and why."""
+
+    @property
+    def trouble(self) -> OneselfError | None:
+        """Why the store cannot be used now, as far as is known; None where nothing is wrong."""
+        return None
 
     # -- servers among themselves (docs/operations.md) ---------------------------------------------------------
 

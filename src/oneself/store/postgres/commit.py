@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import structlog
 
 from oneself.errors import Conflict, StoreDamaged, StoreUnavailable, StoreVersion
-from oneself.store.postgres.database import Connection, Database, Record, pause
+from oneself.store.postgres.database import BEGIN, Connection, Database, Record, pause
 from oneself.store.postgres.errors import is_lost, is_passing, is_unknown, plain_errors
 from oneself.store.postgres.migrate import outdated
 from oneself.store.postgres.rows import Bodies, rows_of, takes_rows_away, text
@@ -33,13 +33,10 @@ _log = structlog.get_logger("oneself.store")
 RETRY_SECONDS: Final = 3.0
 """So long a commit is tried again that failed for a passing reason …"""
 
-UNKNOWN_SECONDS: Final = 60.0
+UNKNOWN_SECONDS: Final = 10.0
 """… and so long it is asked what became of one whose answer was lost."""
 
-# A server that stands still, or is cut off, must not hold the others up for longer than this.
-_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
-
-_LOCK: Final = "SELECT position FROM journal_head WHERE id = 1 FOR UPDATE"
+_FENCE: Final = "UPDATE journal_head SET epoch = epoch + 1 WHERE id = 1"
 _FIND: Final = "SELECT position FROM entry WHERE position > $1 AND commit_id = $2"
 _EMPTY: Final[dict[str, Any]] = {name: [] if type_.endswith("[]") else 0 for name, type_ in PARAMETERS.items()}
 
@@ -47,11 +44,13 @@ _EMPTY: Final[dict[str, Any]] = {name: [] if type_.endswith("[]") else 0 for nam
 class Committer:
     """Makes groups durable, one at a time.
 
-    ``conflicts`` counts, by what had changed, the groups that were to be decided again.
+    ``conflicts`` counts, by what had changed, the groups that were to be decided again. ``suspect`` is called where
+    a connection is lost.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, suspect: Callable[[], None] = lambda: None) -> None:
         self._database = database
+        self._suspect = suspect
         self._alone = True  # as far as the last commit told, nobody else commits
         self.conflicts: Counter[str] = Counter()
 
@@ -73,6 +72,7 @@ class Committer:
                         return
                 except Exception as error:
                     if is_lost(error):
+                        self._suspect()
                         await self._database.refresh()
                     if is_unknown(error) and group.sent and await self._became_durable(group):
                         return
@@ -104,7 +104,7 @@ class Committer:
 
     async def _commit_in_steps(self, connection: Connection, group: _Group) -> bool:
         """Commit a group that takes rows away, which must be before or after it puts rows in."""
-        await connection.execute(_BEGIN)
+        await connection.execute(BEGIN)
         proof = _lock(()), group.told({}, count=0)
         seen = (await connection.fetchmany(commit_of(()), proof))[-1]
         self._ended(group, seen)
@@ -148,14 +148,16 @@ class Committer:
     async def _became_durable(self, group: _Group) -> bool:
         """Tell whether a group is durable whose commit was sent, and its answer lost.
 
-        Its transaction holds the journal's head as long as it lasts: whoever has that knows how it ended.
+        The next epoch begins: so it is not durable later, either, if it is not yet (as one that is still on its way,
+        or waits for the journal's head, could be). And what this writes is behind all that was written before: where
+        commits wait for a standby, what is found is there, too, when this is.
         """
         end = time.monotonic() + UNKNOWN_SECONDS
         tries = 0
         while True:
             try:
-                async with self._database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
-                    await connection.fetch(_LOCK)
+                async with self._database.transaction("ISOLATION LEVEL READ COMMITTED", in_path=True) as connection:
+                    await connection.execute(_FENCE)
                     first = await connection.fetchval(_FIND, group.reading.read_at, group.commit_id)
             except Exception as error:
                 passing = is_passing(error) or isinstance(error, StoreUnavailable)
@@ -163,7 +165,8 @@ class Committer:
                     _log.error("it is not known whether a group is durable", entries=group.count)
                     raise StoreUnavailable(
                         f"The database {self._database.address.name} cannot be reached, and whether what was under "
-                        "way is kept is not known."
+                        "way is kept is not known: ask again, with the same request id.",
+                        1,
                     ) from error
                 await self._database.refresh()
             else:
@@ -217,6 +220,7 @@ class _Group:
         swept = {*effects.swept, *([REQUESTS] if reading.request_keys else ())}
         return {
             "read_at": reading.read_at,
+            "epoch": reading.epoch,
             "created": list(reading.created),
             "keys": reading.holder_keys,
             "mpids": list(reading.mpids),

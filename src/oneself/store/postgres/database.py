@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from oneself.errors import StoreUnavailable
-from oneself.store.postgres.errors import Address, is_lost, is_passing, plain_errors
+from oneself.errors import StoreError, StoreUnavailable
+from oneself.store.postgres.errors import URL_IS_WRONG, Address, is_lost, is_passing, plain_errors
+from oneself.store.postgres.hosts import CONNECT_SECONDS, Hosts
 
-__all__ = ["ONE_MOMENT", "Connection", "Database", "Record", "Snapshot", "pause"]
+__all__ = ["BEGIN", "ONE_MOMENT", "Connection", "Database", "Record", "Snapshot", "pause"]
 
 T = TypeVar("T")
 Connection = Any
@@ -36,15 +37,43 @@ OTHER_CONNECTIONS: Final = 8
 ACQUIRE_SECONDS: Final = 2.0
 """So long a look-up waits for a connection."""
 
-CONNECT_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 30.0
+"""So long what is done on a connection may take."""
+
+PATH_SECONDS: Final = 10.0
+"""So long, where an answer waits for it."""
+
+PROOF_SECONDS: Final = 5.0
+"""So long a proof that the database takes writes may take."""
 
 RETRY_SECONDS: Final = 1.5
 """So long what failed for a passing reason is tried again before somebody is told."""
 
-# Statements are for many keys at once and their plans do not depend on how many, so planning them anew for each call,
-# and compiling those plans, is wasted. An engine that has no such settings does without.
-_TUNING: Final = ("SET jit = off", "SET plan_cache_mode = force_generic_plan")
+# Nothing that is right depends on these, and an engine that has no such settings does without.
+# - Statements are for many keys at once and their plans do not depend on how many, so planning them anew for each
+#   call, and compiling those plans, is wasted.
+# - A statement that waits for a lock gives up by itself, before its server gives it up: so there never are many that
+#   wait for nobody.
+# - What a server holds that has gone, or stands still, is soon let go.
+# - A commit is never cancelled: it could then be there and not yet be on the standby that it is waiting for.
+# - An answer means that the data is on disk, whatever is usual in this database.
+_TUNING: Final = (
+    "SET jit = off",
+    "SET plan_cache_mode = force_generic_plan",
+    "SET default_transaction_isolation = 'read committed'",
+    "SET lock_timeout = '5s'",
+    "SET client_connection_check_interval = '2s'",
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+    "SET statement_timeout = 0",
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
+)
+_UNKNOWN_SETTING: Final = frozenset({"42704", "0A000", "22023", "42501"})
+
+# A server that stands still, or is cut off, must not hold the others up for longer than this.
+_IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '5s'"
+BEGIN: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_IDLE}"
 
 
 class Database:
@@ -57,9 +86,15 @@ class Database:
 
     async def open(self) -> None:
         """Connect; raise ``StoreUnavailable`` or ``StoreError`` where that cannot be."""
-        with plain_errors(self.address):
-            self._path = await self._pool(1, PATH_CONNECTIONS)
-            self._others = await self._pool(0, OTHER_CONNECTIONS)
+        try:
+            hosts = Hosts(self.address.url)
+            self._path = await self._pool(hosts, PATH_CONNECTIONS)
+            self._others = await self._pool(hosts, OTHER_CONNECTIONS)
+            with plain_errors(self.address):
+                async with self.connection(in_path=True):
+                    pass
+        except ValueError:  # whose words may quote the URL
+            raise StoreError(URL_IS_WRONG.format(self.address.name)) from None
 
     async def close(self) -> None:
         """Close every connection."""
@@ -72,18 +107,11 @@ class Database:
                 except (TimeoutError, OSError, asyncpg.InterfaceError):
                     pool.terminate()
 
-    async def _pool(self, least: int, most: int) -> Any:
+    async def _pool(self, hosts: Hosts, most: int) -> Any:
         return await asyncpg.create_pool(
-            self.address.url,
-            min_size=least,
-            max_size=most,
-            init=_tune,
-            reset=_leave,
-            timeout=CONNECT_SECONDS,
-            command_timeout=STATEMENT_SECONDS,
+            connect=hosts.connect, min_size=0, max_size=most, init=_tune, reset=_leave,
             max_cached_statement_lifetime=0,
-            max_cacheable_statement_size=0,
-        )
+        )  # fmt: skip
 
     # -- statements --------------------------------------------------------------------------------------------
 
@@ -100,9 +128,18 @@ class Database:
             rows: list[Record] = await connection.fetch(sql, *arguments)
             return rows
 
+    async def prove(self, sql: str) -> None:
+        """Run a statement in a transaction that is committed, once; raise errors of ours."""
+        with plain_errors(self.address):
+            async with self.transaction("ISOLATION LEVEL READ COMMITTED", in_path=True, seconds=PROOF_SECONDS) as one:
+                await one.execute(sql)
+
     @asynccontextmanager
-    async def connection(self, *, in_path: bool = False) -> AsyncIterator[Connection]:
-        """Lend a connection; one whose use ended with an error is closed, whatever state it is in."""
+    async def connection(self, *, in_path: bool = False, seconds: float | None = None) -> AsyncIterator[Connection]:
+        """Lend a connection for some seconds; one whose use ended with an error is closed, whatever state it is in.
+
+        When they are over it is let go: what it was at fails with ``TimeoutError``, and is not cancelled.
+        """
         pool = self._path if in_path else self._others
         if pool is None:
             raise StoreUnavailable("The store is not open.", 1)
@@ -113,7 +150,8 @@ class Database:
             what = "all connections to it are busy" if busy else "it does not answer in time"
             raise StoreUnavailable(f"The database {self.address.name} cannot serve now: {what}.", 1) from None
         try:
-            yield connection
+            with _within(connection, seconds or (PATH_SECONDS if in_path else STATEMENT_SECONDS)):
+                yield connection
         except BaseException as error:
             await _abandon(connection, error)
             raise
@@ -121,10 +159,12 @@ class Database:
             await pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self, mode: str, *, in_path: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self, mode: str, *, in_path: bool = False, seconds: float | None = None
+    ) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction of a mode, as ``ISOLATION LEVEL READ COMMITTED``; commit at the end."""
-        async with self.connection(in_path=in_path) as connection:
-            await connection.execute(f"BEGIN {mode}")
+        async with self.connection(in_path=in_path, seconds=seconds) as connection:
+            await connection.execute(f"BEGIN {mode}; {_IDLE}")
             yield connection
             await connection.execute("COMMIT")
 
@@ -165,9 +205,7 @@ class Snapshot(Database):
     async def open(self) -> None:
         """Connect; the moment is that of the first look-up."""
         with plain_errors(self.address):
-            self._connection = await asyncpg.connect(
-                self.address.url, timeout=CONNECT_SECONDS, max_cacheable_statement_size=0
-            )
+            self._connection = await Hosts(self.address.url, writes=False).connect()
             await _tune(self._connection)
             await self._connection.execute(f"BEGIN {ONE_MOMENT}")
 
@@ -178,7 +216,12 @@ class Snapshot(Database):
             connection.terminate()
 
     @asynccontextmanager
-    async def connection(self, *, in_path: bool = False) -> AsyncIterator[Connection]:  # noqa: ARG002
+    async def connection(
+        self,
+        *,
+        in_path: bool = False,  # noqa: ARG002
+        seconds: float | None = None,  # noqa: ARG002
+    ) -> AsyncIterator[Connection]:
         """Lend the connection."""
         async with self._lock:
             if self._connection is None:
@@ -186,7 +229,13 @@ class Snapshot(Database):
             yield self._connection
 
     @asynccontextmanager
-    async def transaction(self, mode: str, *, in_path: bool = False) -> AsyncIterator[Connection]:
+    async def transaction(
+        self,
+        mode: str,
+        *,
+        in_path: bool = False,
+        seconds: float | None = None,  # noqa: ARG002
+    ) -> AsyncIterator[Connection]:
         """Lend the connection, which is in a transaction of the mode ``ONE_MOMENT``."""
         assert mode == ONE_MOMENT, "a store that is read only commits nothing"
         async with self.connection(in_path=in_path) as connection:
@@ -204,12 +253,40 @@ async def pause(tries: int) -> None:
 
 
 async def _tune(connection: Connection) -> None:
+    try:
+        await connection.execute("; ".join(_TUNING))
+    except asyncpg.PostgresError as error:
+        if error.sqlstate not in _UNKNOWN_SETTING:
+            raise
+    else:
+        return
     for statement in _TUNING:
         try:
             await connection.execute(statement)
         except asyncpg.PostgresError as error:
-            if error.sqlstate not in ("42704", "0A000", "22023"):
+            if error.sqlstate not in _UNKNOWN_SETTING:
                 raise
+
+
+@contextmanager
+def _within(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let a connection go after some seconds; what it was at then fails with ``TimeoutError``."""
+    late = False
+
+    def let_go() -> None:
+        nonlocal late
+        late = True
+        _terminate(connection)
+
+    timer = asyncio.get_running_loop().call_later(seconds, let_go)
+    try:
+        yield
+    except Exception as error:
+        if late:
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
 
 
 async def _abandon(connection: Connection, error: BaseException) -> None:
@@ -220,7 +297,12 @@ async def _abandon(connection: Connection, error: BaseException) -> None:
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             await connection.execute("ROLLBACK", timeout=CONNECT_SECONDS)
             return
-    connection.terminate()
+    _terminate(connection)
+
+
+def _terminate(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # one that was lost is back in its pool already, and not to be touched
+        connection.terminate()
 
 
 async def _leave(connection: Connection) -> None:

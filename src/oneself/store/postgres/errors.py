@@ -17,7 +17,9 @@ import msgspec
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.store.place import database_name
 
-__all__ = ["Address", "is_lost", "is_passing", "is_unknown", "plain", "plain_errors"]
+__all__ = ["URL_IS_WRONG", "Address", "is_lost", "is_passing", "is_unknown", "plain", "plain_errors"]
+
+URL_IS_WRONG: Final = "The database {} cannot be used: its URL is not one that PostgreSQL's clients know."
 
 _RETRY_SECONDS: Final = 1
 
@@ -57,6 +59,9 @@ _AGAIN: Final = frozenset({"40001", "40P01"})
 
 _PASSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006", "25P03"})
 
+_NOTHING_DONE: Final = frozenset({"57P03", "25006", "25P03"})
+"""Those of them after which it is sure that nothing was done."""
+
 
 class Address(msgspec.Struct, frozen=True):
     """Where a database is: ``url`` may hold a password and is shown to nobody, ``name`` is what messages say."""
@@ -73,21 +78,24 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def is_lost(error: BaseException) -> bool:
-    """Tell whether the connection is gone, so that it is not known what became of its last statement."""
+    """Tell whether the connection is gone, or is one to a host that does not serve."""
     if isinstance(error, asyncpg.PostgresError):
         return isinstance(error, asyncpg.PostgresConnectionError) or error.sqlstate in _PASSING
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return True
     # an interface error that is a ValueError, too, is about a value or the URL
     return isinstance(error, asyncpg.InterfaceError | OSError) and not isinstance(error, ValueError)
 
 
 def is_unknown(error: BaseException) -> bool:
     """Tell whether it is not known what became of a statement that an error was the answer to."""
-    return is_lost(error) or getattr(error, "sqlstate", "") == "40003"
+    state = getattr(error, "sqlstate", "")
+    return state == "40003" or (is_lost(error) and state not in _NOTHING_DONE)
 
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether a transaction may be tried again soon."""
-    return is_unknown(error) or getattr(error, "sqlstate", "") in _AGAIN
+    return is_lost(error) or is_unknown(error) or getattr(error, "sqlstate", "") in _AGAIN
 
 
 def plain(address: Address, error: Exception) -> OneselfError:
@@ -109,7 +117,9 @@ def plain(address: Address, error: Exception) -> OneselfError:
             return StoreUnavailable(f"{where} cannot be reached: the connection is lost.", _RETRY_SECONDS)
         return StoreUnavailable(f"{where} met an unexpected error ({type(error).__name__}, {state}).")
     if _is_url(error):
-        return StoreError(f"{where} cannot be used: its URL is not one that PostgreSQL's clients know.")
+        return StoreError(URL_IS_WRONG.format(address.name))
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return StoreUnavailable(f"{where} cannot serve now: no host of it takes writes.", _RETRY_SECONDS)
     if isinstance(error, ssl.SSLCertVerificationError):
         return StoreError(
             f"{where} is not to be trusted: {error.verify_message}. Check sslmode and the certificates."

@@ -17,6 +17,9 @@ __all__ = ["check_version", "migrate", "outdated", "stored_version"]
 
 _log = structlog.get_logger("oneself.store")
 
+UPGRADE_SECONDS: Final = 3_600
+"""So long an upgrade may take, and the wait for another server's."""
+
 _TRIES: Final = 20
 _RACED: Final = frozenset({"23505", "42P07", "42710"})
 """What making the first table fails with where another server makes it at the same time."""
@@ -56,7 +59,8 @@ async def _head(database: Database) -> int:
 
 async def _upgrade(database: Database) -> int:
     """Bring the schema to the newest version; return the version that it had."""
-    async with database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
+    async with database.transaction("ISOLATION LEVEL READ COMMITTED", seconds=UPGRADE_SECONDS) as connection:
+        await connection.execute(f"SET LOCAL lock_timeout = '{UPGRADE_SECONDS}s'")
         version: int = await connection.fetchval("SELECT version FROM journal_head WHERE id = 1 FOR UPDATE")
         _refuse_unfinished(database, version)
         for number in range(version, VERSION):

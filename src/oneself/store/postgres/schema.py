@@ -14,11 +14,12 @@ __all__ = ["HEAD", "MIGRATIONS", "VERSION"]
 
 HEAD: Final = (
     # One row, of the version of the schema and the position of the last entry. Whoever commits locks it, and so
-    # stands in the journal's order.
+    # stands in the journal's order. A commit that saw another epoch than there is does nothing any more.
     """CREATE TABLE IF NOT EXISTS journal_head(
         id       SMALLINT PRIMARY KEY CHECK (id = 1),
         version  INT NOT NULL,
-        position BIGINT NOT NULL
+        position BIGINT NOT NULL,
+        epoch    BIGINT NOT NULL DEFAULT 0
     ) WITH (fillfactor = 10)""",
     "INSERT INTO journal_head(id, version, position) VALUES(1, 0, 0) ON CONFLICT (id) DO NOTHING",
 )

@@ -182,8 +182,9 @@ _COMMIT: Final = """
 WITH locked AS (
     SELECT 1 AS locked FROM journal_head WHERE id = 1 AND {count} = 0 FOR UPDATE
 ), proof AS MATERIALIZED (
-    SELECT position, version, CASE
+    SELECT position, version, epoch, CASE
         WHEN position < {read_at} THEN 'lost'
+        WHEN epoch <> {epoch} THEN 'epoch'
         WHEN EXISTS (SELECT 1 FROM unnest({created}) AS asked(mpid) CROSS JOIN LATERAL (
             SELECT 1 FROM profile AS p WHERE p.mpid = asked.mpid LIMIT 1) AS p) THEN 'mpids'
         WHEN position = {expected} THEN ''
@@ -218,7 +219,7 @@ WITH locked AS (
 ), head AS (
     UPDATE journal_head AS head SET position = head.position + {count} FROM proof
     WHERE head.id = 1 AND {count} > 0 AND proof.changed = '' AND proof.version = {version}
-    AND head.position = proof.position RETURNING head.position AS last
+    AND head.position = proof.position AND head.epoch = proof.epoch RETURNING head.position AS last
 ){inserts}
 SELECT proof.position, proof.version, proof.changed, (SELECT last FROM head) AS last,
     (SELECT locked FROM locked) AS locked
@@ -230,6 +231,7 @@ PARAMETERS: Final = {
     "version": "bigint",
     "expected": "bigint",
     "read_at": "bigint",
+    "epoch": "bigint",
     "created": "bigint[]",
     "keys": "bytea[]",
     "mpids": "bigint[]",
@@ -262,8 +264,9 @@ def commit_of(tables: tuple[str, ...]) -> str:
     It takes the columns, table after table, and ``PARAMETERS``. With a ``count`` of 0 it locks the journal's head
     and changes nothing. Else it proves what the group saw, moves the head by ``count`` and puts the rows in: all of
     it, or nothing, and then ``last`` is null and ``changed`` says why. It does nothing either where another group
-    moved the head after this statement began to see: so it stands for itself, and the lock before it only makes that
-    others are waited for. Where the head is ``expected`` there is nothing to prove; -1 is for none.
+    moved the head, or another epoch began, after this statement began to see: so it stands for itself, and the lock
+    before it only makes that others are waited for. Where the head is ``expected`` there is nothing to prove; -1 is
+    for none.
 
     Positions below 0 count back from the group's end: -1 becomes that of its last entry.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ from oneself.store.postgres.aliases import Aliases
 from oneself.store.postgres.commit import Committer
 from oneself.store.postgres.database import Database, Snapshot
 from oneself.store.postgres.errors import Address
+from oneself.store.postgres.health import Health
 from oneself.store.postgres.identities import Identities
 from oneself.store.postgres.lookups import POLICIES, Lookups, policy_of
 from oneself.store.postgres.migrate import check_version, migrate, outdated
@@ -27,9 +27,6 @@ from oneself.store.postgres.views import Asked, Seen, read_parts, read_view
 from oneself.store.reading import Reading, Touched, Wanted
 
 __all__ = ["PostgresStore"]
-
-FOLLOW_SECONDS: Final = 1.0
-"""So far behind other servers is what this one knows of the journal's end, at most, while it has nothing to do."""
 
 _POLICIES_OF: Final = f"{POLICIES} WHERE scope = $1 ORDER BY version"
 _ADD_POLICY: Final = """
@@ -46,14 +43,14 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.database = (Snapshot if read_only else Database)(Address(url))
-        self.committer = Committer(self.database)
+        self._health = Health(self.database.address.name, self._look, self._prove, self._tell_trouble)
+        self.committer = Committer(self.database, self._health.suspect)
         self._read_only = read_only
         self._position = 0
         self._under_way: UnderWay | None = None
         self._inputs: set[str] = set()
         self._event_names: dict[str, set[str]] = {}
         self._names_at = 0
-        self._follower: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect, and bring the schema to the newest version."""
@@ -67,14 +64,11 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
             await self.database.close()
             raise
         if not self._read_only:
-            self._follower = asyncio.create_task(self._follow())
+            self._health.start()
 
     async def close(self) -> None:
         """End the commit under way and the connections."""
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.wait([self._follower])
-            self._follower = None
+        await self._health.stop()
         if self._under_way is not None:
             await self._under_way.wait()
         await self.database.close()
@@ -83,14 +77,18 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         """Learn how far the journal goes."""
         self._take(await self._view(Asked({}, (), 0, self._names_at)))
 
-    async def _follow(self) -> None:
-        """Learn now and then how far other servers took the journal, while nothing is read here that tells."""
-        while True:
-            known = self._position
-            await asyncio.sleep(FOLLOW_SECONDS)
-            if known == self._position and self._under_way is None:
-                with suppress(OneselfError):  # whoever has a request is told
-                    await self._look()
+    async def _prove(self) -> None:
+        """Raise what a commit would raise that has nothing to write."""
+        await self._look()
+        await self.database.prove("SELECT position FROM journal_head WHERE id = 1 FOR UPDATE")
+
+    @property
+    def trouble(self) -> OneselfError | None:
+        """Why the database cannot be used now, as far as is known."""
+        return self._health.trouble
+
+    def _tell_trouble(self, error: OneselfError) -> None:
+        self.on_trouble(error)
 
     # -- the path of an answer ---------------------------------------------------------------------------------
 
@@ -116,9 +114,14 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         return reading
 
     async def _view(self, asked: Asked) -> Seen:
-        reading = await self.database.retried(lambda: read_view(self.database, asked))
-        if reading.version != VERSION:
-            raise StoreVersion(outdated(self.database.address, reading.version))
+        try:
+            reading = await self.database.retried(lambda: read_view(self.database, asked))
+            if reading.version != VERSION:
+                raise StoreVersion(outdated(self.database.address, reading.version))
+        except OneselfError:
+            self._health.suspect()
+            raise
+        self._health.hear()
         return reading
 
     def _take(self, reading: Seen) -> None:

@@ -30,7 +30,7 @@ WITH found AS MATERIALIZED (
 ), named AS (
     SELECT mpid FROM found UNION SELECT r.mpid FROM unnest($3::bigint[]) AS r(mpid)
 )
-SELECT head.position, head.version, f.*, p.*, g.*, r.*, e.*
+SELECT head.position, head.version, head.epoch, f.*, p.*, g.*, r.*, e.*
 FROM journal_head AS head,
     (SELECT array_agg(n) AS n, array_agg(position) AS at, array_agg(mpid) AS holder FROM found) AS f,
     (SELECT array_agg(p.mpid) AS mpid, array_agg(p.space) AS space, array_agg(p.created) AS created,
@@ -92,17 +92,19 @@ NOTHING: Final = Parts()
 class Seen(Reading):
     """A reading that remembers what it is of: before it is committed, all of that must be proven unchanged.
 
-    ``read_at`` is the position of the last entry that it saw, ``version`` that of the schema. ``holder_keys``,
-    ``request_keys``, ``mpids``, ``touched`` (people), ``alias_mpids`` and ``alias_positions`` are what was looked at,
-    whether it was found or not. ``new_names`` are the ``(workspace, name)`` of events that came since a position that
-    the caller gave. People were read later: ``people_at`` is the position of the last entry that was seen of them.
-    ``after`` is the commit that was under way then, of which it saw nothing.
+    ``read_at`` is the position of the last entry that it saw; ``version`` is that of the schema, ``epoch`` that of
+    commits. ``holder_keys``, ``request_keys``, ``mpids``, ``touched`` (people), ``alias_mpids`` and
+    ``alias_positions`` are what was looked at, whether it was found or not. ``new_names`` are the ``(workspace,
+    name)`` of events that came since a position that the caller gave. People were read later: ``people_at`` is the
+    position of the last entry that was seen of them. ``after`` is the commit that was under way then, of which it saw
+    nothing.
     """
 
     def __init__(self, read_at: int) -> None:
         super().__init__(read_at + 1)
         self.read_at = read_at
         self.version = 0
+        self.epoch = 0
         self.holder_keys: Sequence[bytes] = ()
         self.request_keys: Sequence[bytes] = ()
         self.mpids: set[int] = set()
@@ -169,7 +171,7 @@ async def _read(connection: Connection, asked: Asked, aliases: Mapping[str, list
         _VIEW, asked.keys, asked.count, list(mpids | named), asked.requests, text(REQUESTS), asked.names_since
     )
     reading = Seen(row["position"])
-    reading.version = row["version"]
+    reading.version, reading.epoch = row["version"], row["epoch"]
     reading.holder_keys, reading.request_keys = asked.keys, asked.requests
     reading.views = {space: View() for space in asked.wanted}
     _take_holders(reading, asked, row)
