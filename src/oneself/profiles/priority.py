@@ -26,13 +26,11 @@ def deciding(writes: tuple[Write, ...]) -> Write | None:
 
 def values_of(attributes: Mapping[str, tuple[Write, ...]]) -> dict[str, AttributeValue]:
     """Return the attributes that have a value, in the order in which they were first written."""
-    values = {}
-    for name, writes in attributes.items():
-        for write in writes:
-            if not write.deleted:
-                values[name] = write.value
-                break
-    return values
+    values = {name: writes[0].value for name, writes in attributes.items() if not writes[0].deleted}
+    if len(values) == len(attributes):  # as it nearly always is
+        return values
+    standing = ((name, deciding(writes)) for name, writes in attributes.items())
+    return {name: write.value for name, write in standing if write is not None}
 
 
 def insert(writes: tuple[Write, ...], write: Write) -> tuple[Write, ...]:

@@ -87,15 +87,15 @@ MIGRATIONS = (
         mpid      INTEGER NOT NULL,
         workspace TEXT NOT NULL,
         body      TEXT NOT NULL,           -- JSON: oneself.profiles.WorkspaceProfile
-        PRIMARY KEY (mpid, workspace)
-    ) STRICT, WITHOUT ROWID;
+        PRIMARY KEY (mpid, workspace)      -- an index beside: keys with such bodies would make a tall, thin tree
+    ) STRICT;
     CREATE TABLE device(
         mpid      INTEGER NOT NULL,
         workspace TEXT NOT NULL,
         name      TEXT NOT NULL,
         body      TEXT NOT NULL,           -- JSON: oneself.profiles.Device
         PRIMARY KEY (mpid, workspace, name)
-    ) STRICT, WITHOUT ROWID;
+    ) STRICT;
     CREATE TABLE activity(                 -- the batches of a profile, by the time of their last event
         mpid      INTEGER NOT NULL,
         workspace TEXT NOT NULL,

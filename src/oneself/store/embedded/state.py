@@ -172,10 +172,12 @@ _WRITE = {
         FROM json_each(?)""",
     "input": "INSERT OR IGNORE INTO input SELECT value FROM json_each(?)",
     "person": "INSERT OR REPLACE INTO person SELECT value ->> 0, value -> 1 FROM json_each(?) ORDER BY 1",
-    "workspace_profile": """INSERT OR REPLACE INTO workspace_profile
-        SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?) ORDER BY 1""",
-    "device": """INSERT OR REPLACE INTO device
-        SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3 FROM json_each(?) ORDER BY 1""",
+    "workspace_profile": """INSERT INTO workspace_profile
+        SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?) WHERE true ORDER BY 1
+        ON CONFLICT (mpid, workspace) DO UPDATE SET body = excluded.body""",
+    "device": """INSERT INTO device
+        SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3 FROM json_each(?) WHERE true ORDER BY 1
+        ON CONFLICT (mpid, workspace, name) DO UPDATE SET body = excluded.body""",
     "activity": """INSERT OR IGNORE INTO activity SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
         value ->> 4, value ->> 5, value ->> 6, value ->> 7 FROM json_each(?) ORDER BY 1, 2, 3""",
     "quarantined": """INSERT OR IGNORE INTO quarantined SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
