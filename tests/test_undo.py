@@ -16,7 +16,7 @@ from undo_world import ELSEWHERE, ENGINES, SPACE, Maker, world
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = 12
+ROUNDS = 8
 CALLS = 24
 
 
@@ -88,3 +88,92 @@ async def test_a_later_decision_that_depends_on_it_stands_in_the_way(
         assert [(way.position, way.how) for way in plan.report.listed] == [(2, "again")]
         assert await it.state() == before
         assert it.position == 2
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_later_decisions_made_again_are_those_of_a_world_without_it(
+    kind: type[Backend], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    dice = dice_of(request, "redecide")
+    again = 0
+    for number in range(ROUNDS):
+        async with (
+            world(kind, tmp_path / f"done{number}", dice) as done,
+            world(kind, tmp_path / f"never{number}", dice) as never,
+        ):
+            maker = Maker(dice, naming=False)
+            undone = set(dice.sample(range(CALLS), dice.choice((1, 1, 3))))
+            for index in range(CALLS):
+                call = maker.call()
+                await done.do(call)
+                await never.do(ELSEWHERE if index in undone else call)
+            before = await done.state()
+            plan = await done.undo(*(index + 1 for index in sorted(undone)), later="redecide")
+            assert plan.plan is not None, plan.report
+            again += plan.report.decided_again
+            await done.rest()
+            assert await done.state() == await never.state()
+            restored = await done.undo(done.position)
+            assert restored.plan is not None, restored.report
+            assert await done.state() == before
+        await assert_backend_rebuilds(done.backend, tmp_path / f"again{number}")
+    assert again
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_what_later_decisions_need_is_kept_where_that_is_told(
+    kind: type[Backend], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    dice = dice_of(request, "keep")
+    in_part = 0
+    for number in range(ROUNDS):
+        async with world(kind, tmp_path / f"done{number}", dice) as done:
+            maker = Maker(dice)
+            for _ in range(CALLS):
+                (outcome,) = await done.do(maker.call())
+                maker.learn(outcome)
+            before = await done.state()
+            chosen = sorted(dice.sample(range(1, CALLS + 1), 4))
+            kept = await done.undo(*chosen, later="keep")
+            assert kept.report.decided_again == kept.report.in_the_way == 0, kept.report
+            if kept.plan is None:
+                assert await done.state() == before
+                continue
+            assert {row.position for row in kept.plan.decision.revised} <= set(chosen)
+            in_part += kept.report.undone_in_part + kept.report.undone
+            restored = await done.undo(done.position)
+            assert restored.plan is not None, restored.report
+            assert await done.state() == before
+        await assert_backend_rebuilds(done.backend, tmp_path / f"again{number}")
+    assert in_part
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_several_undos_stand_beside_one_another(
+    kind: type[Backend], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Undoing decisions one by one is undoing them all; and taken back in any order, all is as it was."""
+    dice = dice_of(request, "several")
+    for number in range(ROUNDS // 2):
+        async with (
+            world(kind, tmp_path / f"done{number}", dice) as done,
+            world(kind, tmp_path / f"never{number}", dice) as never,
+        ):
+            maker = Maker(dice, naming=False)
+            undone = dice.sample(range(CALLS), 3)
+            for index in range(CALLS):
+                call = maker.call()
+                await done.do(call)
+                await never.do(ELSEWHERE if index in undone else call)
+            before = await done.state()
+            undos = []
+            for index in undone:
+                plan = await done.undo(index + 1, later="redecide")
+                assert plan.plan is not None, plan.report
+                undos.append(done.position)
+            assert await done.state() == await never.state()
+            for position in reversed(undos):
+                plan = await done.undo(position, later="redecide")
+                assert plan.plan is not None, plan.report
+            assert await done.state() == before
+        await assert_backend_rebuilds(done.backend, tmp_path / f"again{number}")

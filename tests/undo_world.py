@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from structlog.testing import capture_logs
 
 from batches import event, taken
@@ -211,3 +212,39 @@ async def both(
             if dice.random() < 0.2:
                 await done.rest()
         return await check(done, never)
+
+
+SENTINEL = "sentinel"
+KNOWING = {"acme": PolicySettings("profile_conversion", junk_also=(SENTINEL,), max_known_profiles_per_value=0,
+                                  max_values_per_profile=0)}  # fmt: skip
+"""A scope that knows of the sentinel …"""
+
+OPEN = {"acme": PolicySettings("profile_conversion", max_known_profiles_per_value=0, max_values_per_profile=0)}
+"""… and the same without, and without guards."""
+
+
+def user_calls(number: int) -> list[Call]:
+    """Return what one user does whose app sends a sentinel: looks around, signs up, and buys something."""
+    device = f"{number:08x}-0000-4000-8000-000000000000"
+    by = source("web")
+    first = {"device_application_stamp": device, "other": SENTINEL}
+    bought = {"user_identities": {"other": SENTINEL}, "mp_deviceid": device, "events": [event(f"Bought {number}")]}
+    later = {"mp_deviceid": device, "user_attributes": {"who": str(number)}, "events": [event("Later")]}
+    return [
+        Call(SPACE, "shop/web", Request("identify", first)),  # type: ignore[arg-type]
+        taken(bought, by, NOW_MS),
+        Call(
+            SPACE, "shop/web", Request("modify", mpid=0, changes=(IdentityChange("email", None, f"{number}@x.org"),))
+        ),
+        taken(later, source("server"), NOW_MS),
+    ]
+
+
+async def use(it: World, calls: Sequence[Call]) -> None:
+    """Have a user's calls decided; a modify names the MPID that the user was answered with before."""
+    mpid = 0
+    for call in calls:
+        if call.request.kind == "modify":
+            call = msgspec.structs.replace(call, request=msgspec.structs.replace(call.request, mpid=mpid))
+        (outcome,) = await it.do(call)
+        mpid = outcome.decision.mpid or mpid

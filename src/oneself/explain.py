@@ -194,7 +194,7 @@ def _asked(request: Request) -> str:
     if request.alias is not None:
         alias = request.alias
         return f"MPID {alias.source} to MPID {alias.destination}{_window(alias.start_ms, alias.end_ms)}"
-    if request.kind == "modify":
+    if request.kind in ("modify", "split"):
         return f"MPID {request.mpid}: {', '.join(map(_asked_change, request.changes)) or 'nothing'}"
     if request.position:
         return f"the alias of decision {request.position}"

@@ -34,11 +34,11 @@ from oneself.identity import (
     prepare,
     touched_by,
 )
-from oneself.journal import Entry
+from oneself.journal import Entry, decode
 from oneself.store import Plan, Rewritten, Store
 from oneself.store.moving import Moving
 
-__all__ = ["NotUndone", "plan_undo", "plan_value", "rewritten"]
+__all__ = ["NotUndone", "decisions_of", "done", "plan_undo", "plan_value", "rewritten"]
 
 _LEFT_OUT: Final = Counted(None, [], "undone")
 _UNDONE_ALONE: Final = frozenset({"undo", "split"})
@@ -93,6 +93,29 @@ async def plan_value(
     if asked.type not in work.newest.rank:
         raise NotUndone(f"{asked.type} finds nobody under the policy of {space}, so it caused nothing.")
     return await work.plan({})
+
+
+async def decisions_of(
+    store: Store, space: str, input_: str, first: int, last: int, progress: Progress = lambda _: None
+) -> tuple[int, ...]:
+    """Return the positions of an input's decisions in a space and a span (both ends in it) that can be undone.
+
+    ``input_`` is ``WORKSPACE/INPUT``. Raises ``NotUndone`` where there are none.
+    """
+    found = []
+    async for chunk in store.bodies(first - 1):
+        for position, body in chunk:
+            if position > last:
+                break
+            entry = decode(body)
+            if entry.space == space and entry.input == input_ and entry.request.kind in UNDOABLE:
+                found.append(position)
+        progress(len(chunk))
+        if chunk[-1][0] >= last:
+            break
+    if not found:
+        raise NotUndone(f"{input_} decided nothing in {space} from decision {first} to {last}.")
+    return tuple(found)
 
 
 def _check(entries: Mapping[int, Entry], asked: Undo) -> None:

@@ -96,7 +96,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ``changes`` to ``modify``, ``alias`` to ``alias``; ``release`` names guarded values in ``identities``. A
     ``batch`` has an ``mpid`` or else ``identities``, and what its input may do. ``position`` is that of the
     accepted alias that is processed or undone; ``upkeep`` is what the server asks of itself. A ``split`` takes
-    ``identities`` from the profile ``mpid``; ``undo`` is what is to be undone.
+    the old values of its ``changes`` from the profile ``mpid``; ``undo`` is what is to be undone.
     """
 
     kind: Literal[

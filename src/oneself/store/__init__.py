@@ -25,6 +25,7 @@ from oneself.store.reading import (
     events_of,
     rows_touched,
 )
+from oneself.store.revising import is_removed
 
 __all__ = [
     "CONFIGURED",
@@ -58,6 +59,7 @@ __all__ = [
     "event_keys",
     "events_of",
     "is_expired",
+    "is_removed",
     "merged_user",
     "next_version",
     "rows_touched",
