@@ -14,7 +14,10 @@ __all__ = ["Place", "database_name"]
 
 def database_name(url: str) -> str:
     """Return what may be told of a database's URL: ``HOST:PORT/NAME``, without credentials."""
-    return url.partition("://")[2].partition("?")[0].rpartition("@")[2] or "of the environment"
+    place, _, query = url.partition("://")[2].partition("?")
+    if "@" in query and "@" not in place and ":" in place.partition("/")[0]:
+        return "of an unreadable URL"  # there is a "?" in what may be a password
+    return place.rpartition("@")[2] or "of the environment"
 
 
 class Place(msgspec.Struct, frozen=True):
