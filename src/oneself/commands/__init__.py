@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "replay": ("oneself.commands.replay:replay", "Prove that the live state is what the journal says; look back."),
     "whatif": ("oneself.commands.whatif:whatif", "Try another configuration on the recorded history."),
     "policy": ("oneself.commands.policy:policy", "List, promote and restore the policies of scopes."),
+    "guards": ("oneself.commands.guards:guards", "Report what was held off, and what looks shared by many."),
     "bench": ("oneself.commands.bench:bench", "Run the benchmarks."),
 }
 """Each command's place, ``MODULE:ATTRIBUTE``, and its line in ``oneself --help``."""

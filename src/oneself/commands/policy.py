@@ -21,7 +21,7 @@ from oneself.identity import PolicySettings
 if TYPE_CHECKING:
     from oneself.store import Place, PolicyOrigin, PolicyVersion, Store
 
-__all__ = ["policy", "settings_text", "versions_text"]
+__all__ = ["known_scope", "policy", "settings_text", "user_name", "versions_text"]
 
 T = TypeVar("T")
 Command = Callable[..., None]
@@ -85,7 +85,7 @@ def list_(data: Path | None, database: str | None, scope: str | None, as_json: b
     """
     versions = _look(place_of(data, database))
     if scope is not None:
-        scope = _known_scope(scope, versions)
+        scope = known_scope(scope, versions)
         versions = [one for one in versions if one.scope == scope]
     click.echo(msgspec.json.encode(versions).decode() if as_json else versions_text(versions))
 
@@ -138,10 +138,10 @@ def promote(
     if chosen not in settings:
         raise click.UsageError(f"{config} has no scope {chosen!r}{meant(chosen, settings)}")
     place = place_of(data, database, loaded)
-    _known_scope(chosen, _look(place))
+    known_scope(chosen, _look(place))
     from oneself.store import PolicyOrigin
 
-    _make(place, chosen, settings[chosen], PolicyOrigin("promotion", by or _user(), _checked(note)))
+    _make(place, chosen, settings[chosen], PolicyOrigin("promotion", by or user_name(), _checked(note)))
 
 
 @policy.command()
@@ -162,7 +162,7 @@ def restore(
 
     place = place_of(data, database)
     old = _version(_look(place), scope, version)
-    made = PolicyOrigin("restoration", by or _user(), _checked(note), old.version)
+    made = PolicyOrigin("restoration", by or user_name(), _checked(note), old.version)
     _make(place, old.scope, settings_of(old), made)
 
 
@@ -202,7 +202,7 @@ def _with_store(place: Place, work: Callable[[Store], Awaitable[T]], *, read_onl
     return asyncio.run(run())
 
 
-def _known_scope(scope: str, versions: list[PolicyVersion]) -> str:
+def known_scope(scope: str, versions: list[PolicyVersion]) -> str:
     """Return a scope that there is; raise ``OneselfError`` where there is none of that name."""
     scopes = {one.scope for one in versions}
     if scope not in scopes:
@@ -217,7 +217,7 @@ def _version(versions: list[PolicyVersion], scope: str | None, number: int | Non
     scopes = sorted({one.scope for one in versions})
     if scope is None and len(scopes) != 1:
         raise click.UsageError(f"Give --scope. Scopes: {listed(scopes)}.")
-    scope = _known_scope(scope or scopes[0], versions)
+    scope = known_scope(scope or scopes[0], versions)
     found = [one for one in versions if one.scope == scope and number in (None, one.version)]
     if not found:
         newest = max(one.version for one in versions if one.scope == scope)
@@ -231,7 +231,8 @@ def _checked(note: str) -> str:
     return note
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the user who runs the command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -14,7 +14,15 @@ from oneself.errors import OneselfError
 from oneself.identity import Policy, PolicySettings, build
 from oneself.store import CONFIGURED, PolicyVersion, Store, next_version
 
-__all__ = ["ENVIRONMENTS", "Governing", "Policies", "adopt_policies", "settings_document", "settings_of"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Governing",
+    "Policies",
+    "adopt_policies",
+    "settings_document",
+    "settings_of",
+    "stored_policies",
+]
 
 _log = structlog.get_logger("oneself.engine")
 
@@ -68,6 +76,11 @@ async def adopt_policies(
             )  # fmt: skip
         governing[scope] = _governing(version)
     return governing
+
+
+async def stored_policies(store: Store) -> dict[str, Governing]:
+    """Return the governing policy of each scope as it is stored, for those who have no configuration."""
+    return {version.scope: _governing(version) for version in await store.policies()}
 
 
 def _governing(version: PolicyVersion) -> Governing:

@@ -1,6 +1,9 @@
 """Recorded histories: decided again as they were, and under other policies (docs/replay.md, docs/whatif.md)."""
 
 from oneself.history.as_of import AsOf, as_of
+from oneself.history.guard_report import GuardsSeen
+from oneself.history.guard_text import guards_text
+from oneself.history.guards import guards_seen, scan_steps
 from oneself.history.holding import IdentityLife, identity_life
 from oneself.history.life import Life, life
 from oneself.history.page import page
@@ -14,6 +17,7 @@ from oneself.history.told_text import decision_text, identity_text, life_text
 
 __all__ = [
     "AsOf",
+    "GuardsSeen",
     "IdentityLife",
     "Life",
     "Replay",
@@ -25,6 +29,8 @@ __all__ = [
     "as_of_text",
     "decision_text",
     "decisions_told",
+    "guards_seen",
+    "guards_text",
     "identity_life",
     "identity_text",
     "life",
@@ -34,6 +40,7 @@ __all__ = [
     "replay",
     "replay_text",
     "request_told",
+    "scan_steps",
     "span_of",
     "what_if",
     "whatif_text",

@@ -1,11 +1,13 @@
-"""The OpenAPI description of the part of the admin API that is about decisions: why, and policies."""
+"""The OpenAPI description of the part of the admin API that is about decisions: why, policies and guards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
+from oneself.engine import ENVIRONMENTS
 from oneself.history import Life
+from oneself.http.admin.guards import MOST_GUARDED, GuardedPage, ReleaseBody, Released
 from oneself.http.admin.policies import MOST_VERSIONS, PolicyVersions, PolicyView, PromoteBody, RestoreBody
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS
 from oneself.http.admin.why import MOST_DECISIONS, Decisions, IdentityLives
@@ -13,11 +15,14 @@ from oneself.identity.names import FROM_EVENTS
 
 __all__ = ["HISTORY_TYPES", "history_paths"]
 
-HISTORY_TYPES: Final = [Life, Decisions, IdentityLives, PolicyVersions, PolicyView, PromoteBody, RestoreBody]
+HISTORY_TYPES: Final = [
+    Life, Decisions, IdentityLives, PolicyVersions, PolicyView, PromoteBody, RestoreBody, GuardedPage, Released,
+    ReleaseBody,
+]  # fmt: skip
 
 _TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}]
 _READ: Final = ("400", "401", "403", "404", "408", "413", "431", "503")
-_WRITE: Final = (*_READ, "415")
+_WRITE: Final = (*_READ, "415", "429")
 
 _HERE: Final = "/admin/workspaces/{workspace}"
 _WORKSPACE: Final = {
@@ -48,6 +53,11 @@ _LIFE: Final = [
     _query("before", _POSITION, "The next of an earlier answer."),
     _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_DECISIONS}, "At most so many decisions."),
 ]
+_GUARDED: Final = [
+    _query("environment", {"type": "string", "enum": list(ENVIRONMENTS)}, "Only of this environment."),
+    _query("before", _POSITION, "The next of an earlier answer."),
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": MOST_GUARDED}, "At most about so many values."),
+]
 _WHY: Final = [
     _query("request_id", _STRING, "A request's id. Give this, or decision, or type and value."),
     _query("decision", _POSITION, "A decision's place in the journal."),
@@ -75,6 +85,17 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
             "post": _post(
                 errors, "Put settings in force as the next version.", _json("PolicyView", "What is in force."),
                 "PromoteBody", required=True,
+            ),
+        },
+        f"{_HERE}/guards": {
+            "parameters": [_WORKSPACE],
+            "get": _get(errors, "The guarded values of the scope.", _json("GuardedPage", "The values."), *_GUARDED),
+        },
+        f"{_HERE}/guards/release": {
+            "parameters": [_WORKSPACE],
+            "post": _post(
+                errors, "Let a guarded value find profiles again.", _json("Released", "What became of it."),
+                "ReleaseBody", required=True,
             ),
         },
         f"{_HERE}/policies/{{version}}": {

@@ -10,6 +10,7 @@ from oneself.http.admin.access import Access
 from oneself.http.admin.aliases import AliasRoutes
 from oneself.http.admin.feed import Feed
 from oneself.http.admin.follow import Follower
+from oneself.http.admin.guards import GuardRoutes
 from oneself.http.admin.live import LiveRoutes
 from oneself.http.admin.policies import PolicyRoutes
 from oneself.http.admin.quarantine import QuarantineRoutes
@@ -49,7 +50,7 @@ class AdminRoutes:
         live = LiveRoutes(access, tokens, engine, self._feed)
         quarantine = QuarantineRoutes(config, access, engine)
         policies = PolicyRoutes(config, access, engine, clock)
-        why = WhyRoutes(access, engine)
+        why, guards = WhyRoutes(access, engine), GuardRoutes(access, engine)
         self.paths: list[tuple[str, frozenset[str], Handler]] = [
             ("/admin/workspaces", _GET, workspaces.workspaces),
             (f"{_WORKSPACE}/users", _GET, users.search),
@@ -67,6 +68,8 @@ class AdminRoutes:
             (f"{_WORKSPACE}/policies/{{version}}/restore", _POST, policies.restore),
             (f"{_USER}/why", _GET, why.life),
             (f"{_WORKSPACE}/why", _GET, why.why),
+            (f"{_WORKSPACE}/guards", _GET, guards.guarded),
+            (f"{_WORKSPACE}/guards/release", _POST, guards.release),
         ]
 
     def end_streams(self) -> None:
