@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from click.testing import CliRunner, Result
 
@@ -84,6 +86,21 @@ def test_a_difference_is_told_with_both_sides_and_exit_code_1(
     assert result.exit_code == 1
     assert re.search(r"^entry +\d+  [0-9a-f]{16}\n +\d+  0{16}  in the copy: DIFFERENT$", result.output, re.M)
     assert "is not finished: no server opens it" in result.output
+
+
+def test_a_copy_that_fails_says_how_to_go_on(shop: Path, tmp_path: Path) -> None:
+    damaged, to = tmp_path / "damaged", tmp_path / "copy"
+    shutil.copytree(shop, damaged)
+    with closing(apsw.Connection(str(damaged / "journal.db"))) as file:
+        file.execute("UPDATE batch SET checksum = 1 WHERE position = (SELECT max(position) FROM batch)")
+    result = run("--from", str(damaged), "--to", str(to))
+    assert result.exit_code == 1
+    assert "does not match its checksum" in result.output
+    assert f"The copy in {to} is not finished: run the same command with --restart." in result.output
+    again = run("--from", str(shop), "--to", str(to))
+    assert again.exit_code == 1
+    assert "oneself copy --restart" in again.output
+    assert run("--from", str(shop), "--to", str(to), "--restart").exit_code == 0
 
 
 def test_credentials_are_not_shown(shop: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from oneself.errors import OneselfError
 from oneself.logs import configure
 from oneself.store.place import Place
 
@@ -54,8 +55,14 @@ def copy(origin: Place, to: Place, restart: bool, as_json: bool) -> None:
     configure("warning")
     began = time.monotonic()
     with _Progress() as progress:
-        work = copy_all(origin, to, restart=restart, planned=progress.plan, done=progress.step)
-        copied = asyncio.run(work)
+        try:
+            work = copy_all(origin, to, restart=restart, planned=progress.plan, done=progress.step)
+            copied = asyncio.run(work)
+        except OneselfError as error:
+            if progress.begun:
+                message = f"{error}\nThe copy in {to} is not finished: run the same command with --restart."
+                raise click.ClickException(message) from error
+            raise
     if as_json:
         click.echo(msgspec.json.encode(_document(origin, to, copied)))
     else:
@@ -68,6 +75,7 @@ class _Progress:
     """A bar on a terminal, nothing anywhere else."""
 
     def __init__(self) -> None:
+        self.begun = False
         self._bar: Any = None
 
     def __enter__(self) -> _Progress:
@@ -75,6 +83,7 @@ class _Progress:
 
     def plan(self, steps: int) -> None:
         """Begin to show it."""
+        self.begun = True
         if sys.stderr.isatty():
             self._bar = click.progressbar(length=steps, label="Copying", file=sys.stderr)
             self._bar.__enter__()

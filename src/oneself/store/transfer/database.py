@@ -9,8 +9,9 @@ from typing import Any, Final
 from zlib import crc32
 
 import msgspec
+import structlog
 
-from oneself.errors import StoreDamaged, StoreError, StoreVersion
+from oneself.errors import StoreDamaged, StoreError, StoreUnavailable, StoreVersion
 from oneself.store.postgres.bodies import device_of, encoded, person_of, profile_body, profile_of, workspace_of
 from oneself.store.postgres.database import Connection, Database, Snapshot
 from oneself.store.postgres.errors import Address, plain_errors
@@ -21,7 +22,9 @@ from oneself.store.unfinished import is_unfinished, unfinished_copy
 
 __all__ = ["DatabaseTables", "DatabaseTarget", "open_database", "open_database_target"]
 
-_STEPS: Final = (100, 1_000, 5_000)
+_log = structlog.get_logger("oneself.store")
+
+_STEPS: Final = (20, 200, 1_000, 5_000)
 """So many rows are read at a time: as many as have about ``_BYTES`` of bodies, by those that came before."""
 
 _BYTES: Final = 4_000_000
@@ -210,9 +213,7 @@ class DatabaseTarget(Target):
                 records.append(record)
         with plain_errors(self._database.address):
             async with self._database.connection() as connection:
-                await connection.copy_records_to_table(
-                    table.name, records=records, columns=[*table.names, *own], timeout=None
-                )
+                await connection.copy_records_to_table(table.name, records=records, columns=[*table.names, *own])
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Tables]:
@@ -226,12 +227,15 @@ class DatabaseTarget(Target):
 
     async def finish(self) -> None:
         """Make it a whole store, durably. Raises ``StoreError`` where another copy was begun in its place."""
-        for table in TABLES:  # or the first requests would be planned as if it were empty
-            await self._database.execute(f"ANALYZE {table.name}")
         head = await self._database.fetch(_FINISH, VERSION, self._position, -VERSION, self._mark)
         head = head or await self._database.fetch(_DONE, VERSION, self._position)  # the answer may have been lost
         if not head:
             raise StoreError(unfinished_copy(f"The database {self._database.address.name}"))
+        try:  # or the first requests are planned as if it were empty, until the database looks by itself
+            for table in TABLES:
+                await self._database.execute(f"ANALYZE {table.name}")
+        except StoreUnavailable as error:
+            _log.warning("the new tables could not be analyzed; run ANALYZE", reason=str(error))
 
 
 @asynccontextmanager
