@@ -1,23 +1,20 @@
-"""A process that is there to be killed: it copies, and ends at its Nth write as if it were killed.
+"""``oneself copy`` as a process that is there to be killed: it gets a signal at its Nth write.
 
-python copy_worker.py FOLDER DIR|URL N
+python copy_worker.py FOLDER DIR|URL N SIGNAL
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-from oneself.store import Place
-from oneself.store.transfer import copy
+from oneself.commands import main
 from oneself.store.transfer.database import DatabaseTarget
 from oneself.store.transfer.folder import FolderTarget
 
 
-def main(origin: str, to: str, number: int) -> None:
+def copy(origin: str, to: str, number: int, signal: int) -> None:
     """Copy until then."""
     count = 0
     for kind in (FolderTarget, DatabaseTarget):
@@ -28,12 +25,11 @@ def main(origin: str, to: str, number: int) -> None:
             count += 1
             await original(self, table, rows)
             if count == number:
-                os._exit(9)
+                os.kill(os.getpid(), signal)
 
         setattr(kind, "put", put)  # noqa: B010
-    place = Place(Path(), to) if "://" in to else Place(Path(to))
-    asyncio.run(copy(Place(Path(origin)), place))
+    main(["copy", "--from", origin, "--to", to])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    copy(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

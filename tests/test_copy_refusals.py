@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,14 +45,25 @@ def other(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return backend
 
 
-@pytest.fixture
-async def origin(tmp_path: Path) -> Backend:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with rows in every table, at rest."""
-    backend = Folder(tmp_path / "origin")
-    await backend.start()
-    await full(backend)
-    await backend.stop()
-    return backend
+    backend = Folder(tmp_path_factory.mktemp("made once"))
+
+    async def make() -> None:
+        await backend.start()
+        await full(backend)
+        await backend.stop()
+
+    asyncio.run(make())
+    return backend.folder
+
+
+@pytest.fixture
+def origin(made_once: Path, tmp_path: Path) -> Backend:
+    """The same, for a test to do with what it likes."""
+    shutil.copytree(made_once, tmp_path / "origin")
+    return Folder(tmp_path / "origin")
 
 
 def at_put(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[list[Any]], list[Any]]) -> None:
@@ -101,17 +114,36 @@ async def test_a_copy_that_failed_is_no_store_until_it_is_made_anew(
 async def test_a_copy_that_was_killed_is_no_store_until_it_is_made_anew(
     origin: Backend, other: Backend, number: int
 ) -> None:
-    place = place_of(other)
-    to = place.database or str(place.folder)
-    killed = [sys.executable, str(Path(__file__).parent / "copy_worker.py"), str(place_of(origin).folder), to]
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    process = await asyncio.to_thread(
-        subprocess.run, [*killed, str(number)], env=environ, capture_output=True, timeout=60, check=False
-    )
-    assert process.returncode == 9, process.stderr
+    assert await stopped(origin, other, number, signal.SIGKILL) == -signal.SIGKILL
     await assert_unfinished(other)
-    assert (await copy(place_of(origin), place, restart=True)).is_equal
+    assert (await copy(place_of(origin), place_of(other), restart=True)).is_equal
     assert contents(other) == contents(origin)
+
+
+async def stopped(origin: Backend, other: Backend, number: int, by: signal.Signals, **more: str) -> int:
+    """Run the command in a process that gets a signal at its ``number``th write; return its exit code."""
+    place = place_of(other)
+    worker = [sys.executable, str(Path(__file__).parent / "copy_worker.py"), str(place_of(origin).folder)]
+    process = await asyncio.to_thread(
+        subprocess.run, [*worker, place.database or str(place.folder), str(number), str(int(by))],
+        env=os.environ | more, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert process.returncode, "it came to its end before"
+    return process.returncode
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+async def test_a_copy_that_is_told_to_stop_leaves_nothing_in_temporary_folders(
+    tmp_path: Path, other: Backend, by: signal.Signals
+) -> None:
+    origin = Folder(tmp_path / "origin")
+    await origin.start()
+    await full(origin)  # its newest rows are not in the tables
+    (tmp_path / "temporary").mkdir()
+    assert await stopped(origin, other, 9, by, TMPDIR=str(tmp_path / "temporary")) == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
+    await origin.stop()
+    await assert_unfinished(other)
 
 
 async def test_a_copy_that_came_out_different_stays_unfinished_and_says_where(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -57,7 +60,8 @@ def copy(origin: Place, to: Place, restart: bool, as_json: bool) -> None:
     with _Progress() as progress:
         try:
             work = copy_all(origin, to, restart=restart, planned=progress.plan, done=progress.step)
-            copied = asyncio.run(work)
+            with _stopped_cleanly():
+                copied = asyncio.run(work)
         except OneselfError as error:
             if progress.begun:
                 message = f"{error}\nThe copy in {to} is not finished: run the same command with --restart."
@@ -69,6 +73,20 @@ def copy(origin: Place, to: Place, restart: bool, as_json: bool) -> None:
         click.echo(_text(origin, to, copied, time.monotonic() - began))
     if not copied.is_equal:
         raise SystemExit(1)
+
+
+@contextmanager
+def _stopped_cleanly() -> Iterator[None]:
+    """Let SIGTERM stop the work as SIGINT does: what is in a temporary folder must not stay there."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Progress:
