@@ -22,7 +22,7 @@ from oneself.jobs import Counts
 from oneself.store import Store
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.state import StateFile
-from oneself.store.transfer import TABLES, Copied, copy, tables_of
+from oneself.store.transfer import TABLES, Copied, Tally, copy, database, folder, tables_of
 from postgres_server import asked, own_schema
 from rebuilding import assert_backend_rebuilds
 from store_factories import SPACE, Backend, Crashed, InTables
@@ -134,6 +134,26 @@ async def everything(store: Store, mpid: int) -> list[Any]:
         told += [await store.user(mpid, workspace), await store.devices(mpid, workspace), rows]
         told.append(await store.batches([row.position for row in rows]))
     return told
+
+
+async def test_chunks_of_any_size_come_to_the_same(
+    world: World, other: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = await copy(place_of(world.backend), place_of(Folder(tmp_path / "whole")))
+    sizes: list[int] = []
+
+    def counted_rows(tally: Tally, rows: list[Any]) -> None:
+        sizes.append(len(rows))
+        take(tally, rows)
+
+    take = Tally.take
+    monkeypatch.setattr(Tally, "take", counted_rows)
+    monkeypatch.setattr(folder, "_ROWS", 7)
+    monkeypatch.setattr(folder, "_BYTES", 1_500)
+    monkeypatch.setattr(database, "_STEPS", (1, 3, 7))
+    monkeypatch.setattr(database, "_BYTES", 1_500)
+    assert (await copy(place_of(world.backend), place_of(other))).tables == whole.tables
+    assert {1, 7} <= set(sizes) <= set(range(1, 8))
 
 
 async def test_an_empty_store_is_copied_too(tmp_path: Path, other: Backend) -> None:
