@@ -13,10 +13,15 @@ from oneself.identity import (
     AliasOutcome,
     AliasRow,
     Identity,
+    Move,
+    NoPast,
+    Past,
     Policy,
     Profile,
+    Restore,
     Unlink,
     View,
+    Withdraw,
     apply,
 )
 from oneself.journal import Entry
@@ -62,14 +67,15 @@ class AsOf(msgspec.Struct, frozen=True):
     """A profile as it was after a position.
 
     ``leads_to`` are the MPIDs that have what the profile had: itself where it still held an identity, those to whom
-    its identities moved, and those in whom its events are shown.
+    its identities moved, those to whom an undo or a split moved its batches, and those in whom its events are shown.
+    One that an undo ``removed`` is nobody.
     """
 
     mpid: str
     space: str
     position: int
     created: int
-    state: Literal["known", "anonymous", "orphan"]
+    state: Literal["known", "anonymous", "orphan", "removed"]
     holds: list[Held]
     left: list[Left]
     shown_in: list[Shown]
@@ -82,10 +88,11 @@ class _Life(msgspec.Struct):
 
     space: str
     created: int
-    profile: Profile
+    profile: Profile | None
     view: View
     rows: list[Left]
     aliases: dict[int, AliasRow]
+    targets: list[int]
 
 
 async def as_of(store: Store, mpid: int, position: int) -> AsOf:
@@ -97,8 +104,8 @@ async def as_of(store: Store, mpid: int, position: int) -> AsOf:
     if life is None:
         raise OneselfError(f"No user had the MPID {mpid} at decision {position}.")
     login = (await _policy(store, life.space, position)).login
-    held = life.profile.held
-    state: Literal["known", "anonymous", "orphan"] = "orphan"
+    held = {} if life.profile is None else life.profile.held
+    state: Literal["known", "anonymous", "orphan", "removed"] = "removed" if life.profile is None else "orphan"
     if held:
         state = "anonymous" if login.isdisjoint(held) else "known"
     left = [await _followed(store, row, position) for row in life.rows]
@@ -106,6 +113,7 @@ async def as_of(store: Store, mpid: int, position: int) -> AsOf:
     shown_in = [_shown(row) for row in in_effect if row.source == mpid]
     leads_to = [str(mpid)] if held else []
     leads_to += [row.now_at for row in left if row.now_at]
+    leads_to += map(str, life.targets)
     leads_to += [alias.destination for alias in shown_in]
     return AsOf(
         mpid=str(mpid),
@@ -126,19 +134,29 @@ async def _life(store: Store, mpid: int, position: int) -> _Life | None:
     stored = await store.profile(mpid)
     if stored is None or stored.created > position:
         return None
-    view, rows = View(), []
+    view = View()
+    rows: list[Left] = []
+    targets: list[int] = []
+    was_there = False
     for at in stored.decisions:
         if at > position:
             break
         entry = await store.entry(at)
         assert entry is not None, f"the journal has no entry {at}"
-        rows += _fold(view, mpid, at, entry)
-    return _Life(stored.space, stored.created, view.profiles[mpid], view, rows, view.aliases)
+        rows = _fold(view, mpid, at, entry, rows)
+        was_there = was_there or mpid in view.profiles
+        targets += [one.target for one in entry.decision.changes if isinstance(one, Move) and one.source == mpid]
+    if not was_there:  # an undo made it later, as of a position before
+        return None
+    space = stored.space.removeprefix("/")
+    profile = view.profiles.get(mpid)
+    return _Life(space, stored.created, profile, view, rows, view.aliases, [mpid for mpid in targets if mpid])
 
 
-def _fold(view: View, mpid: int, at: int, entry: Entry) -> list[Left]:
-    """Make those changes of an entry that concern a profile; return the identities that left it."""
-    rows = []
+def _fold(view: View, mpid: int, at: int, entry: Entry, rows: list[Left]) -> list[Left]:
+    """Make those changes of an entry that concern a profile; return the identities that left it until now."""
+    rows = list(rows)
+    restored = {(c.type, c.value): c.mpid for c in entry.decision.changes if isinstance(c, Restore)}
     for change in entry.decision.changes:
         if isinstance(change, Alias | AliasOutcome):
             if mpid in (change.source, change.destination):
@@ -149,6 +167,16 @@ def _fold(view: View, mpid: int, at: int, entry: Entry) -> list[Left]:
                 if since != at:
                     to = str(change.moved_to) if change.moved_to else ""
                     rows.append(Left(change.type, change.value, since, at, change.why, to))
+            elif isinstance(change, Withdraw):
+                identity = (change.type, change.value)
+                to = str(restored[identity]) if identity in restored else ""
+                rows.append(Left(*identity, _since(view, mpid, identity), at, "undone", to))
+            elif isinstance(change, NoPast):
+                gone = (change.type, change.value, change.ended)
+                rows = [row for row in rows if (row.type, row.value, row.until) != gone]
+            elif isinstance(change, Past):
+                to = str(change.moved_to) if change.moved_to else ""
+                rows.append(Left(change.type, change.value, change.linked, change.ended, change.why, to))
             apply(view, change, at)
     return rows
 
@@ -159,6 +187,8 @@ def _since(view: View, mpid: int, identity: Identity) -> int:
 
 
 def _held(life: _Life) -> list[Held]:
+    if life.profile is None:
+        return []
     rows = [Held(t, value, at) for t, values in life.profile.held.items() for value, at in values.items()]
     return rows + [Held(*identity, at) for (_, identity), at in life.view.further.items()]
 
@@ -166,6 +196,10 @@ def _held(life: _Life) -> list[Held]:
 async def _followed(store: Store, row: Left, position: int) -> Left:
     """Say who held an identity in the end that moved on from profile to profile."""
     holder, since = row.moved_to, row.until
+    if row.why == "undone" and holder:
+        life = await _life(store, int(holder), position)
+        holds = life is not None and life.profile is not None and row.type in life.profile.held
+        return msgspec.structs.replace(row, now_at=holder) if holds else row
     while holder:
         life = await _life(store, int(holder), position)
         if life is None:

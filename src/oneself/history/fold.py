@@ -6,7 +6,22 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from oneself.history.world import World
-from oneself.identity import Alias, AliasOutcome, Change, Create, Decision, Guard, Identity, Release, Unlink
+from oneself.identity import (
+    Alias,
+    AliasOutcome,
+    Change,
+    Create,
+    Decision,
+    Guard,
+    Identity,
+    Move,
+    NoPast,
+    Past,
+    Reguard,
+    Release,
+    Unlink,
+    Withdraw,
+)
 from oneself.journal import Entry
 from oneself.store import History
 
@@ -40,6 +55,8 @@ class FoldedSpace:
                 self.guards[change.type, change.value] = change.why, position
             elif isinstance(change, Release):
                 self.guards.pop((change.type, change.value), None)
+            else:
+                self._revise(change)
             concerned.update(_concerns(change))
             self.world.keep((change,), position)
         if decision.trace.refused and decision.mpid is not None:
@@ -47,6 +64,23 @@ class FoldedSpace:
         concerned.discard(created)
         for mpid in concerned:
             self.decisions[mpid].append(position)
+
+    def _revise(self, change: Change) -> None:
+        """Fold in what an undo says of the past."""
+        if isinstance(change, Reguard):
+            self.guards[change.type, change.value] = change.why, change.since
+        elif isinstance(change, Withdraw):
+            self.once_held.add((change.type, change.value))
+        elif isinstance(change, Past):
+            row = History(
+                change.mpid, change.ended, change.type, change.value, change.linked, change.why, change.moved_to
+            )
+            self.history[change.mpid].append(row)
+            self.once_held.add((change.type, change.value))
+        elif isinstance(change, NoPast):
+            gone = (change.ended, change.type, change.value)
+            rows = self.history[change.mpid]
+            self.history[change.mpid] = [row for row in rows if (row.ended, row.type, row.value) != gone]
 
     def _unlink(self, change: Unlink, position: int) -> None:
         identity = (change.type, change.value)
@@ -61,6 +95,8 @@ def _concerns(change: Change) -> Iterable[int]:
     """Return the profiles that a change concerns."""
     if isinstance(change, Alias | AliasOutcome):
         return change.source, change.destination
+    if isinstance(change, Move):
+        return [mpid for mpid in (change.source, change.target) if mpid]
     mpid: int | None = getattr(change, "mpid", None)
     return () if mpid is None else (mpid,)
 

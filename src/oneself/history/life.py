@@ -11,7 +11,7 @@ import msgspec
 from oneself.history.recorded import policies_of
 from oneself.history.told import Told, entries_of, tell
 from oneself.identity import Policy
-from oneself.store import Store, StoredProfile, Wanted
+from oneself.store import Store, StoredProfile, Wanted, is_removed
 
 __all__ = ["DECISIONS", "Former", "Holds", "Life", "Milestone", "life"]
 
@@ -59,15 +59,15 @@ class Milestone(msgspec.Struct, frozen=True):
 class Life(msgspec.Struct, frozen=True):
     """A profile and what became of it.
 
-    ``made`` is the decision that made it. Listed are the latest of its identities and of its former ones, and the
-    latest times that it became something else; ``…_total`` count all. ``decisions`` are the newest of the
-    ``decisions_total`` that concern it, or the newest before a given one, oldest first; ``next`` is to be given as
-    ``before`` for those before them, None where there are none.
+    ``made`` is the decision that made it; one that an undo ``removed`` is nobody's. Listed are the latest of its
+    identities and of its former ones, and the latest times that it became something else; ``…_total`` count all.
+    ``decisions`` are the newest of the ``decisions_total`` that concern it, or the newest before a given one, oldest
+    first; ``next`` is to be given as ``before`` for those before them, None where there are none.
     """
 
     mpid: str
     space: str
-    state: State
+    state: State | Literal["removed"]
     made: int
     milestones: list[Milestone]
     milestones_total: int
@@ -101,8 +101,8 @@ async def life(store: Store, mpid: int, *, before: int = 0, limit: int = DECISIO
     became = {turn.position: turn.became for turn in turns}
     return Life(
         mpid=str(mpid),
-        space=stored.space,
-        state=turns[-1].became,
+        space=stored.space.removeprefix("/"),
+        state="removed" if is_removed(stored.space) else turns[-1].became,
         made=stored.created,
         milestones=[
             Milestone(turn.position, entries[turn.position].at_ms, turn.became)
@@ -138,7 +138,7 @@ async def _holds(store: Store, stored: StoredProfile) -> list[Holds]:
 
 async def _logins(store: Store, space: str) -> list[tuple[int, frozenset[str]]]:
     """Return the login types of a scope, each with the position that they held from, oldest first."""
-    scope = space.rpartition("/")[0]
+    scope = space.removeprefix("/").rpartition("/")[0]  # an undo may have removed the profile
     policies: Mapping[tuple[str, int], Policy] = await policies_of(store)
     versions = [row for row in await store.policies() if row.scope == scope]
     return [(row.position, policies[scope, row.version].login) for row in versions]

@@ -131,10 +131,11 @@ class _Again:
 def _can_be_decided(entry: Entry) -> bool:
     """Tell whether all that a decision looked at is in the journal.
 
-    A document that was no batch was not decided by the core, and what an expiry looked at may be deleted since.
+    A document that was no batch was not decided by the core, and what an expiry looked at may be deleted since. What
+    an undo or a split says is decided by a plan, which is made over what was kept of batches, too.
     """
     error = entry.decision.error
-    return entry.request.kind != "expiry" and (error is None or error.code != "INVALID_BATCH")
+    return entry.request.kind not in ("expiry", "undo", "split") and (error is None or error.code != "INVALID_BATCH")
 
 
 def _answer(decision: Decision) -> str:

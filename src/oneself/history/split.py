@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from oneself.history.recorded import policies_of
@@ -26,6 +26,7 @@ from oneself.identity import (
     Unlink,
     prepare,
 )
+from oneself.journal import Entry
 from oneself.store import Plan, Store, StoredProfile, Wanted, is_removed
 
 __all__ = ["plan_split"]
@@ -88,7 +89,7 @@ async def plan_split(
 
 async def _counting(store: Store, profile: StoredProfile) -> Counting:
     """Return what the decisions on a profile count for."""
-    found = {}
+    found: dict[int, Entry] = {}
     for start in range(0, len(profile.decisions), _CHUNK):
         entries = await store.entries_at(profile.decisions[start : start + _CHUNK])
         found |= {at: entry for at, entry in entries.items() if entry.request.kind in ("undo", "split")}

@@ -196,7 +196,8 @@ def as_of_text(found: AsOf) -> str:
     return "\n".join([*lines, f"It led to: {leads}"])
 
 
-_STATES = {"known": "a known user", "anonymous": "an anonymous user", "orphan": "an orphan, which holds no identity"}
+_STATES = {"known": "a known user", "anonymous": "an anonymous user", "orphan": "an orphan, which holds no identity",
+           "removed": "nobody any more, since an undo"}  # fmt: skip
 
 
 def _window(row: Shown) -> str:

@@ -12,7 +12,8 @@ from oneself.history.told import Told
 
 __all__ = ["decision_text", "identity_text", "life_text"]
 
-_STATES = {"known": "a known user", "anonymous": "an anonymous user", "orphan": "an orphan, whom nobody finds"}
+_STATES = {"known": "a known user", "anonymous": "an anonymous user", "orphan": "an orphan, whom nobody finds",
+           "removed": "nobody any more, since an undo"}  # fmt: skip
 
 
 def decision_text(told: Told) -> str:

@@ -64,8 +64,8 @@ async def plan_undo(
 ) -> UndoPlan:
     """Plan to undo the decisions at some positions, all of one space.
 
-    ``mpids`` draws MPIDs for users whom decisions that are made again, given by their positions, come to make; ``progress`` is told of entries
-    that were read. Raises ``NotUndone``.
+    ``mpids`` draws the MPID of a user whom the decision at a position comes to make when it is made again;
+    ``progress`` is told of entries that were read. Raises ``NotUndone``.
     """
     entries = await store.entries_at(asked.positions)
     missing = [position for position in asked.positions if position not in entries]

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
+from oneself.history.counted import counted, revisions
 from oneself.history.recorded import Span, bodies, decode, policies_of
 from oneself.history.trial import Trial, Watch
 from oneself.identity import Policy
@@ -34,6 +35,7 @@ async def trials(
     looked at. ``watch`` are told of every decision in their space.
     """
     was = await _recorded_policies(store, span)
+    revised = await revisions(store, span)
     found: dict[str, Trial] = {}
     left: set[str] = set()
     with without_collecting(), ExitStack() as opened:
@@ -50,7 +52,13 @@ async def trials(
                     told = watch.get(entry.space) if watch else None
                     trial = found[entry.space] = Trial(entry.space, policies[scope], was[scope], told)
                     opened.callback(trial.close)
-                if position < span.first:
+                stays = position < span.first
+                if revised is not None:
+                    counts = counted(position, entry, revised, trial.world)
+                    if counts is None:
+                        continue
+                    entry, stays = counts.entry, stays or counts.stays
+                if stays:
                     trial.fold(position, entry)
                 else:
                     trial.take(position, entry)

@@ -26,10 +26,14 @@ from oneself.identity import (
     Policy,
     Prepared,
     Profile,
+    Reguard,
     Release,
+    Remove,
     Request,
+    Restore,
     Unlink,
     View,
+    Withdraw,
     apply,
     decide,
     prepare,
@@ -99,7 +103,9 @@ class World:
         self._ready(identity)
         rows = self.view.holders.get(identity, _NOBODY)
         crowd = self._crowds.get(identity, ())
-        return [*rows, *(row for row in reversed(crowd) if self._is_linked(identity, row))]
+        if not crowd:
+            return rows
+        return sorted([*rows, *(row for row in crowd if self._is_linked(identity, row))], reverse=True)
 
     def identities(self) -> Iterator[Identity]:
         """Yield every identity that somebody holds, and some that nobody does any more, in no order."""
@@ -200,7 +206,9 @@ class World:
 
     def _keep_rare(self, change: Change, position: int) -> None:
         """Get ready for a change that is neither a new profile nor one of a profile's identities."""
-        if isinstance(change, Guard | Release):
+        if isinstance(change, Restore | Withdraw | Remove):
+            self._keep_revision(change)
+        elif isinstance(change, Guard | Release | Reguard):
             identity = (change.type, change.value)
             self._ready(identity)
             rows = self.view.holders.get(identity, _NOBODY)
@@ -209,6 +217,20 @@ class World:
         elif isinstance(change, Alias):
             for mpid in {change.source, change.destination}:
                 self._aliases.setdefault(mpid, []).append(position)
+
+    def _keep_revision(self, change: Restore | Withdraw | Remove) -> None:
+        """Get ready for a change that an undo makes to what was."""
+        self.profile(change.mpid)
+        self._unsettle(change.mpid)
+        if isinstance(change, Remove):
+            if self._packed_of(change.mpid):
+                self._packed[self._numbers.numbers[change.mpid]] = b""
+                self._count -= 1
+            return
+        identity = (change.type, change.value)
+        self._ready(identity)
+        for _, mpid in self.view.holders.get(identity, _NOBODY):
+            self._unsettle(mpid)
 
     def rest(self) -> bool:
         """Pack everything where more than the limit is ready; tell whether that was done."""
