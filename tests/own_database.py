@@ -24,6 +24,7 @@ class Breakable(Cluster):
     def __init__(self, *, options: str = "") -> None:
         folder = Path(tempfile.mkdtemp(prefix="oneself-postgres-"))  # where the user postgres may go, too
         super().__init__(folder, remove=True, options=options)
+        self._frozen = False
 
     @property
     def data(self) -> Path:
@@ -31,7 +32,9 @@ class Breakable(Cluster):
         return self.folder / "data"
 
     def end(self) -> None:
-        """Stop it for good, if it runs, and delete it."""
+        """End it for good, if it runs, and delete it."""
+        if self._frozen:
+            self.kill()
         self._end()
 
     def database(self) -> str:
@@ -51,6 +54,13 @@ class Breakable(Cluster):
             assert time.monotonic() < end
             time.sleep(0.01)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Let every process of the cluster stand still for good, as a machine that is cut off seems to."""
+        self._frozen = True
+        for pid in self.processes():
+            os.kill(pid, signal.SIGSTOP)
 
     def processes(self) -> list[int]:
         """Return the ids of the cluster's processes, its first one first."""
