@@ -151,7 +151,8 @@ def take_back() -> None:
     """Empty the schemas that a test has used, and drop its own."""
     while _lent:
         name = _lent.pop()
-        rows = asked(f"SELECT table_name FROM information_schema.tables WHERE table_schema = '{name}'")
+        tables_there = f"information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE'"
+        rows = asked(f"SELECT table_name FROM {tables_there}")
         tables = {row[0] for row in rows} - {"journal_head"}
         if tables:
             emptied = [f'DELETE FROM "{name}"."{table}"' for table in sorted(tables)]

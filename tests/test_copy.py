@@ -22,6 +22,8 @@ from oneself.jobs import Counts
 from oneself.store import Store
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.state import StateFile
+from oneself.store.postgres.schema import REQUEST_PARTS
+from oneself.store.reading import REQUESTS
 from oneself.store.transfer import TABLES, Copied, Tally, copy, database, folder, tables_of
 from postgres_server import asked, own_schema
 from rebuilding import assert_backend_rebuilds
@@ -30,7 +32,8 @@ from upkeep_world import World, counted
 
 pytestmark = pytest.mark.anyio
 
-SERVERS_ALONE = {"journal_head", "lease", "progress"}
+PARTS = {f"request_{part}" for part in range(REQUEST_PARTS)}
+SERVERS_ALONE = {"journal_head", "lease", "progress", "request_turn", *PARTS}
 """What is of the engine, or of the servers that run now, and not of the data."""
 
 
@@ -99,6 +102,9 @@ async def test_a_server_goes_on_from_a_copy_where_the_first_one_was(
     for one in (world, copied):
         await one.backend.stop()
     expected, found = contents(world.backend), contents(other)
+    forgotten = dict(expected["swept"]).get(REQUESTS, 0)
+    for tables in (expected, found):  # their rows may still be there
+        tables["request"] = [row for row in tables["request"] if row[1] > forgotten]
     for table, rows in expected.items():
         assert found[table] == rows, table
     await assert_backend_rebuilds(other, tmp_path / "rebuilt")

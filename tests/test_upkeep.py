@@ -18,6 +18,7 @@ from oneself.journal import BatchRecord
 from oneself.profiles import info_of, values_of
 from oneself.store import REQUESTS, KnownUser, event_keys, events_of
 from oneself.store.keys import batch_key
+from oneself.store.postgres import sweeps
 from profile_world import NOW_MS, change, source
 from rebuilding import assert_backend_rebuilds, tables_now
 from store_factories import BACKENDS, SPACE, Backend
@@ -242,7 +243,10 @@ async def test_an_id_that_comes_again_before_its_row_is_gone_counts_from_then_on
     assert (await world.take(document)).repeated
 
 
-async def test_forgotten_ids_leave_the_tables_and_new_ones_stay(world: World) -> None:
+async def test_forgotten_ids_leave_the_tables_and_new_ones_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "_LATE", 0)
     for number in range(5):
         await world.take(ana(source_request_id=f"r{number}"))
     await world.grow_old(31)
@@ -250,9 +254,15 @@ async def test_forgotten_ids_leave_the_tables_and_new_ones_stay(world: World) ->
     await world.backend_flushed()
     await world.grow_old(1)
     await world.backend_flushed()
-    rows = [key for key, _ in tables_now(world.backend)["request"]]
-    assert rows == [batch_key(SHOP_SERVER.input, "new")]
     assert await world.store.find_request("new")
+    assert not await world.store.find_request("r0")
+    if world.store.shared:  # tables take turns there, and one goes when the next has been written for as long
+        await world.grow_old(31)
+        await world.take(ana(source_request_id="newest"))
+        await world.grow_old(1)
+    rows = {key for key, _ in tables_now(world.backend)["request"]}
+    assert batch_key(SHOP_SERVER.input, "newest" if world.store.shared else "new") in rows
+    assert not rows & {batch_key(SHOP_SERVER.input, f"r{number}") for number in range(5)}
 
 
 # -- profiles -------------------------------------------------------------------------------------------------------

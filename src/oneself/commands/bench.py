@@ -253,7 +253,11 @@ def import_(
 
 @bench.command()
 @click.option(
-    "--stored", callback=_sizes, metavar="SIZES", default="10k", show_default=True,
+    "--stored",
+    callback=_sizes,
+    metavar="SIZES",
+    default="10k",
+    show_default=True,
     help="Stored identities, e.g. 10k,1m,10m.",
 )
 @click.option(

@@ -30,9 +30,7 @@ class TrimmingStep:
         if batch is None or mpid is None:  # no profile is made of it
             self._rewrites[position] = None
             return
-        self._rewrites[position] = encode_batch(
-            BatchRecord(remainder(batch), trimmed=True, moved_to=record.moved_to)
-        )
+        self._rewrites[position] = encode_batch(BatchRecord(remainder(batch), trimmed=True, moved_to=record.moved_to))
         self._rows.append(Trimmed(mpid, workspace, batch.at_ms, position))
 
     def end(self, through: int, at: int) -> Trimming:

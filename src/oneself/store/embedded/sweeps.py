@@ -84,9 +84,7 @@ def _fetch(path: Path, sql: str, *bindings: object) -> list[Any]:
         return connection.execute(sql, bindings).fetchall()
 
 
-def _trimming(
-    path: Path, workspaces: frozenset[str], after: int, through: int, limit: int, at: int
-) -> Trimming:
+def _trimming(path: Path, workspaces: frozenset[str], after: int, through: int, limit: int, at: int) -> Trimming:
     rows = _fetch(path, _BATCHES, after, through, limit)
     step = TrimmingStep()
     for position, checksum, body, mpid, input_ in rows:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["HEAD", "MIGRATIONS", "VERSION"]
+__all__ = ["HEAD", "MIGRATIONS", "REQUEST_PARTS", "VERSION"]
+
+REQUEST_PARTS: Final = 3
+"""In so many tables request ids are kept: one is written, one grows old, one is being emptied."""
 
 HEAD: Final = (
     # One row, of the version of the schema and the position of the last entry. Whoever commits locks it, and so
@@ -96,11 +99,16 @@ _FIRST: Final = (
         PRIMARY KEY (mpid, ended, type, value)
     )""",
     "CREATE INDEX identity_history_value ON identity_history(value, type, ended)",
-    # which decision answered a request, batch or event, by the digest of its input and id
-    """CREATE TABLE request(
-        key      BYTEA PRIMARY KEY,
-        position BIGINT NOT NULL
-    )""",
+    # which decision answered a request, batch or event, by the digest of its input and id: in one table after the
+    # other, so that the oldest is emptied at once when all of its ids are forgotten
+    *(
+        f"CREATE TABLE request_{part}(key BYTEA PRIMARY KEY, position BIGINT NOT NULL)"
+        for part in range(REQUEST_PARTS)
+    ),
+    "CREATE VIEW request AS "
+    + " UNION ALL ".join(f"SELECT key, position FROM request_{part}" for part in range(REQUEST_PARTS)),
+    # which of them is written: the one of the highest number, modulo how many there are; and from which position on
+    "CREATE TABLE request_turn(number INT PRIMARY KEY, first BIGINT NOT NULL)",
     # what concerned a profile after it was made
     """CREATE TABLE profile_decision(
         mpid     BIGINT NOT NULL,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Final, NamedTuple
+
+from oneself.store.postgres.schema import REQUEST_PARTS
 
 __all__ = ["AFTER", "BEFORE", "INSERTS", "NOTHING", "PARAMETERS", "Rows", "commit_of", "tables_of"]
 
@@ -17,11 +20,15 @@ class Column(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Rows put into a table; ``otherwise`` is what becomes of one that is there."""
+    """Rows put into a table; ``otherwise`` is what becomes of one that is there.
+
+    With ``parts`` it is several tables, of which one takes them.
+    """
 
     table: str
     columns: tuple[Column, ...]
     otherwise: str = ""
+    parts: int = 0
 
     @property
     def given(self) -> list[Column]:
@@ -35,8 +42,8 @@ Rows = dict[str, list[list[object]]]
 _AS_IT_IS: Final = "ON CONFLICT DO NOTHING"
 
 
-def _insert(table: str, spec: str, otherwise: str = "") -> Insert:
-    return Insert(table, tuple(_column(word) for word in spec.split()), otherwise)
+def _insert(table: str, spec: str, otherwise: str = "", parts: int = 0) -> Insert:
+    return Insert(table, tuple(_column(word) for word in spec.split()), otherwise, parts)
 
 
 def _column(word: str) -> Column:
@@ -57,7 +64,12 @@ INSERTS: Final = {
             " body = excluded.body",
         ),
         _insert("holder", "key* position@ mpid"),
-        _insert("request", "key* position@", "ON CONFLICT (key) DO UPDATE SET position = excluded.position"),
+        _insert(
+            "request",
+            "key* position@",
+            "ON CONFLICT (key) DO UPDATE SET position = excluded.position",
+            parts=REQUEST_PARTS,
+        ),
         _insert("profile_decision", "mpid position@", _AS_IT_IS),
         _insert("identity_history", "mpid ended@ type* value* linked@ why* moved_to", _AS_IT_IS),
         _insert(
@@ -257,6 +269,15 @@ def tables_of(rows: Rows) -> tuple[str, ...]:
     return tuple(name for name in INSERTS if name in tables)
 
 
+def _places(into: Insert) -> Iterator[tuple[str, str]]:
+    """Yield the tables that rows may be put into, each with the condition for it."""
+    if not into.parts:
+        yield into.table, ""
+    for part in range(into.parts):
+        written = f"coalesce((SELECT max(number) FROM {into.table}_turn), 0) % {into.parts}"
+        yield f"{into.table}_{part}", f"WHERE {written} = {part}"
+
+
 @cache
 def commit_of(tables: tuple[str, ...]) -> str:
     """Return the statement that commits a group whose rows are put into some tables, and answers with one row.
@@ -278,7 +299,8 @@ def commit_of(tables: tuple[str, ...]) -> str:
         values = ", ".join(_value(column) for column in into.columns)
         rows = f"SELECT {values} FROM head, unnest({', '.join(given.values())}) AS r({', '.join(given)})"
         names = ", ".join(column.name for column in into.columns)
-        parts.append(f", to_{table} AS (INSERT INTO {table}({names}) {rows} {into.otherwise})")
+        for name, only in _places(into):
+            parts.append(f", to_{name} AS (INSERT INTO {name}({names}) {rows} {only} {into.otherwise})")
         count += len(given)
     parameters = {name: f"${count + at}::{type_}" for at, (name, type_) in enumerate(PARAMETERS.items(), 1)}
     return _COMMIT.format(inserts="".join(parts), **parameters)

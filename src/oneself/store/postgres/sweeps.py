@@ -10,6 +10,7 @@ from oneself.store.contract import Idle, Store
 from oneself.store.postgres.database import Database
 from oneself.store.postgres.lookups import checked
 from oneself.store.postgres.rows import text
+from oneself.store.postgres.schema import REQUEST_PARTS
 from oneself.store.reading import REQUESTS, Trimming
 from oneself.store.trimming import TrimmingStep
 
@@ -30,11 +31,16 @@ _KNOWN: Final = """
     ORDER BY w.mpid, w.workspace
 """
 _DISCARDABLE: Final = "SELECT position FROM loose WHERE trimmed AND position > $1 ORDER BY position LIMIT $2"
-_KEYS: Final = "SELECT key FROM request WHERE key > $1 ORDER BY key LIMIT 1 OFFSET $2"
-_FORGET: Final = """
-    DELETE FROM request WHERE key > $1 AND ($2::bytea IS NULL OR key <= $2)
-    AND position <= coalesce((SELECT through FROM swept WHERE what = $3), 0)
-"""
+
+_LATE: Final = 20_000
+"""Commits that waited while the tables of request ids took turns may have put rows of so many later positions, at
+most, into the one before."""
+
+_WAIT: Final = "SET LOCAL lock_timeout = '500ms'"
+_LOCK: Final = "SELECT position FROM journal_head WHERE id = 1 FOR UPDATE"
+_TURNS: Final = "SELECT number, first FROM request_turn ORDER BY number"
+_TURN: Final = "INSERT INTO request_turn(number, first) VALUES($1, $2) ON CONFLICT DO NOTHING"
+_TURNED: Final = "DELETE FROM request_turn WHERE number = $1"
 
 
 class Sweeps(Store):
@@ -94,9 +100,24 @@ class Sweeps(Store):
         """Return positions of batches without events of which no profile is made any more."""
         return [at for (at,) in await self.database.fetch(_DISCARDABLE, after, limit)]
 
-    async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:
-        """Delete the rows of forgotten requests among the next keys."""
-        rows = await self.database.fetch(_KEYS, after, limit - 1)
-        last: bytes | None = rows[0]["key"] if rows else None
-        await self.database.execute(_FORGET, after, last, text(REQUESTS))
-        return last
+    async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:  # noqa: ARG002
+        """Empty the oldest table of request ids if all are forgotten, and begin the next if the newest has such."""
+        through = await self.swept(REQUESTS)
+        turns = await self._turns()
+        if len(turns) > 1 and turns[1][1] + _LATE <= through:
+            async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
+                await connection.execute(_WAIT)  # who reads it holds it, and whoever comes after waits for us
+                oldest = turns.pop(0)[0]
+                if await connection.fetch(f"{_TURNED} RETURNING number", oldest):  # else another server did
+                    await connection.execute(f"TRUNCATE request_{oldest % REQUEST_PARTS}")
+        number, first = turns[-1]
+        if len(turns) < REQUEST_PARTS and first <= through:
+            async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
+                position = await connection.fetchval(_LOCK)
+                await connection.fetch(_TURN, *turns[0])
+                await connection.fetch(_TURN, number + 1, position + 1)
+        return None
+
+    async def _turns(self) -> list[tuple[int, int]]:
+        """Return the tables of request ids that have some, oldest first: number, and first position."""
+        return [(number, first) for number, first in await self.database.fetch(_TURNS)] or [(0, 1)]

@@ -41,7 +41,7 @@ FROM journal_head AS head,
             SELECT 1 FROM guarded_value WHERE guarded_value.key = asked.key AND NOT released LIMIT 1) AS g) AS g,
     (SELECT array_agg(asked.n) AS request, array_agg(r.position) AS answered
         FROM unnest($4::bytea[]) WITH ORDINALITY AS asked(key, n)
-        CROSS JOIN LATERAL (SELECT position FROM request WHERE request.key = asked.key LIMIT 1) AS r
+        CROSS JOIN LATERAL (SELECT max(position) AS position FROM request WHERE request.key = asked.key) AS r
         WHERE r.position > coalesce((SELECT through FROM swept WHERE what = $5), 0)) AS r,
     (SELECT array_agg(workspace) AS workspace, array_agg(name) AS name FROM event_name WHERE position > $6) AS e
 WHERE head.id = 1

@@ -31,6 +31,8 @@ _BYTES: Final = 4_000_000
 
 _HEAD: Final = "SELECT position FROM journal_head WHERE id = 1"
 _ONLY: Final = {"guarded_value": " WHERE NOT released"}
+_FROM: Final = {"request": "(SELECT key, max(position) AS position FROM request GROUP BY key) AS request"}
+_INTO: Final = {"request": "request_0"}  # the first that is written
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -42,7 +44,15 @@ def _select(table: Table) -> str:
     names = table.names
     more = ["changed"] if table.name in _CHANGED else ["checksum"] if table.name in _CHECKED else []
     key = ", ".join(names[: table.key])
-    return f"SELECT {', '.join(names + more)} FROM {table.name}{_ONLY.get(table.name, '')} ORDER BY {key}"
+    return f"SELECT {', '.join(names + more)} FROM {_from(table)} ORDER BY {key}"
+
+
+def _from(table: Table) -> str:
+    return _FROM.get(table.name, table.name) + _ONLY.get(table.name, "")
+
+
+def _into(table: Table) -> str:
+    return _INTO.get(table.name, table.name)
 
 
 def _plain(table: Table) -> Callable[[Any], Row]:
@@ -112,8 +122,7 @@ class DatabaseTables(Tables):
         """Return how many rows a table has; of the journal's entries there is one for each position."""
         if table.name == "entry":
             return self.position
-        sql = f"SELECT count(*) FROM {table.name}{_ONLY.get(table.name, '')}"
-        rows = await self._snapshot.fetch(sql)
+        rows = await self._snapshot.fetch(f"SELECT count(*) FROM {_from(table)}")
         return int(rows[0][0])
 
     async def rows(self, table: Table) -> AsyncIterator[Rows]:
@@ -213,7 +222,7 @@ class DatabaseTarget(Target):
                 records.append(record)
         with plain_errors(self._database.address):
             async with self._database.connection() as connection:
-                await connection.copy_records_to_table(table.name, records=records, columns=[*table.names, *own])
+                await connection.copy_records_to_table(_into(table), records=records, columns=[*table.names, *own])
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Tables]:
@@ -233,7 +242,7 @@ class DatabaseTarget(Target):
             raise StoreError(unfinished_copy(f"The database {self._database.address.name}"))
         try:  # or the first requests are planned as if it were empty, until the database looks by itself
             for table in TABLES:
-                await self._database.execute(f"ANALYZE {table.name}")
+                await self._database.execute(f"ANALYZE {_into(table)}")
         except StoreUnavailable as error:
             _log.warning("the new tables could not be analyzed; run ANALYZE", reason=str(error))
 
@@ -284,7 +293,7 @@ async def _mark(connection: Connection, name: str, mark: int, *, restart: bool) 
                 f"{name} holds a copy that another version of Oneself began, and did not finish. Drop its tables, or "
                 "name another database."
             )
-        await connection.execute(f"TRUNCATE {', '.join(table.name for table in TABLES)}")
+        await connection.execute(f"TRUNCATE {', '.join(_into(table) for table in TABLES)}")
     elif head["position"] or await connection.fetchval(_EMPTY):
         raise StoreError(
             f"{name} is not empty: it holds the data of a server. A copy is made in an empty place only; name "
