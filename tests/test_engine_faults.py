@@ -84,6 +84,25 @@ async def test_a_burst_after_quiet_is_answered(tmp_path: Path) -> None:
         assert len({outcome.decision.mpid for outcome in outcomes}) == 100
 
 
+async def test_what_waits_is_refused_when_the_store_finds_that_it_cannot_serve(tmp_path: Path) -> None:
+    async with working(tmp_path) as (engine, store):
+        store.gate = asyncio.Event()
+        taken = [engine.submit(logout("r1"))]
+        await asyncio.sleep(0.01)
+        taken += [engine.submit(logout("r2")), *engine.submit_all([logout("r3"), logout("r4")])]
+        await asyncio.sleep(0.01)
+        taken.append(engine.submit(logout("r5")))
+        store.on_trouble(StoreUnavailable("It is away.", 1))
+        assert engine.waiting == 0
+        store.gate.set()
+        answers = await asyncio.gather(*taken, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
+        assert refused
+        assert refused == answers[-len(refused) :]
+        assert store.position == len(answers) - len(refused)
+        assert (await engine.submit(logout("r5"))).position == store.position
+
+
 # -- faults ---------------------------------------------------------------------------------------------------------
 
 

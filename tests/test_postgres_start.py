@@ -323,9 +323,10 @@ def test_of_several_hosts_the_one_that_takes_writes_is_taken(cluster: Breakable)
         standby = await asyncio.to_thread(cluster.standby)
         try:
             listed = f"127.0.0.1:{standby.port},127.0.0.1:{cluster.port}"
-            connection = await Hosts(f"postgresql://postgres@{listed}/postgres").connect()
-            assert connection._addr == ("127.0.0.1", cluster.port)
-            await connection.close()
+            for writes in (True, False):
+                connection = await Hosts(f"postgresql://postgres@{listed}/postgres", writes=writes).connect()
+                assert connection._addr == ("127.0.0.1", cluster.port)
+                await connection.close()
             asking = f"postgresql://postgres@{listed}/postgres?target_session_attrs=standby"
             connection = await Hosts(asking).connect()
             assert connection._addr == ("127.0.0.1", standby.port)
@@ -333,6 +334,8 @@ def test_of_several_hosts_the_one_that_takes_writes_is_taken(cluster: Breakable)
             error = await asyncio.to_thread(failure, standby.url)
             assert isinstance(error, StoreUnavailable)
             assert "no host of it takes writes" in str(error)
+            connection = await Hosts(standby.url, writes=False).connect()
+            await connection.close()
         finally:
             await asyncio.to_thread(asked, "ALTER SYSTEM RESET synchronous_standby_names", url=cluster.url)
             await asyncio.to_thread(asked, "SELECT pg_reload_conf()", url=cluster.url)

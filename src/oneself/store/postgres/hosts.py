@@ -22,15 +22,15 @@ class Hosts:
     """Connects to a database that a URL names, as libpq has it: ``postgresql://USER@HOST:PORT,HOST:PORT/NAME``.
 
     Each host has its own time, so that one that is gone without a word does not keep the next from being asked; the
-    one that served last is asked first. With ``writes`` a host that takes none (a standby) is not taken, unless the
-    URL says by ``target_session_attrs`` what is wanted.
+    one that served last is asked first. One that takes no writes (a standby) is not taken, unless the URL says by
+    ``target_session_attrs`` what is wanted, or without ``writes`` names it alone.
     """
 
     def __init__(self, url: str, *, writes: bool = True) -> None:
         self._url = url
         self._hosts: list[tuple[str, int | None]] = _hosts(url)
         self._options: dict[str, Any] = {"max_cacheable_statement_size": 0}
-        if writes and not _says_attributes(url):
+        if (writes or self._hosts) and not _says_attributes(url):
             self._options[_ATTRIBUTES] = "read-write"
 
     async def connect(self, *_: object, **options: Any) -> Any:
