@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "export": ("oneself.commands.export:export", "Write profiles and events to a file."),
     "copy": ("oneself.commands.copy:copy", "Move everything to another folder or database, and prove it."),
     "replay": ("oneself.commands.replay:replay", "Prove that the live state is what the journal says; look back."),
+    "undo": ("oneself.commands.undo:undo", "Take decisions back, as if they had never been made."),
+    "split": ("oneself.commands.split:split", "Move identities off a user into a new one."),
     "whatif": ("oneself.commands.whatif:whatif", "Try another configuration on the recorded history."),
     "policy": ("oneself.commands.policy:policy", "List, promote and restore the policies of scopes."),
     "guards": ("oneself.commands.guards:guards", "Report what was held off, and what looks shared by many."),

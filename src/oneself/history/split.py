@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from oneself.history.recorded import policies_of
-from oneself.history.undo import NotUndone, rewritten
+from oneself.history.undo import NotThere, NotUndone, rewritten
 from oneself.history.undo_report import UndoPlan, report_of
 from oneself.history.undo_tail import Counting
 from oneself.history.whatif import Progress
@@ -50,7 +50,7 @@ async def plan_split(
     at = store.position
     profile = await store.profile(mpid)
     if profile is None or is_removed(profile.space):
-        raise NotUndone(f"No user has the MPID {mpid}.")
+        raise NotThere(f"No user has the MPID {mpid}.")
     chosen = list(dict.fromkeys(identities))
     held = {(type_, value): linked for type_, value, linked in profile.identities}
     for identity in chosen:

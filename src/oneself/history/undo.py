@@ -13,7 +13,7 @@ from oneself.history.undo_again import DECIDED_AGAIN, Again, Pin
 from oneself.history.undo_difference import changes_of, moves_of, revised_of
 from oneself.history.undo_keep import Keeping
 from oneself.history.undo_past import Past, past_of
-from oneself.history.undo_report import UndoPlan, UndoReport, Way, report_of, way_of
+from oneself.history.undo_report import UndoPlan, Way, report_of, way_of
 from oneself.history.undo_tail import Counted, Counting, Tail
 from oneself.history.whatif import Progress
 from oneself.identity import (
@@ -38,7 +38,7 @@ from oneself.journal import Entry, decode
 from oneself.store import Plan, Rewritten, Store
 from oneself.store.moving import Moving
 
-__all__ = ["NotUndone", "decisions_of", "done", "plan_undo", "plan_value", "rewritten"]
+__all__ = ["NotThere", "NotUndone", "decisions_of", "plan_undo", "plan_value", "rewritten"]
 
 _LEFT_OUT: Final = Counted(None, [], "undone")
 _UNDONE_ALONE: Final = frozenset({"undo", "split"})
@@ -59,6 +59,10 @@ class NotUndone(OneselfError):
     """What was asked for cannot be undone, whatever is told of later decisions."""
 
 
+class NotThere(NotUndone):
+    """There is no such decision, user or scope."""
+
+
 async def plan_undo(
     store: Store, asked: Undo, *, mpids: Callable[[int], int], progress: Progress = lambda _: None
 ) -> UndoPlan:
@@ -70,7 +74,7 @@ async def plan_undo(
     entries = await store.entries_at(asked.positions)
     missing = [position for position in asked.positions if position not in entries]
     if missing or not entries:
-        raise NotUndone(f"The journal has no decision {missing[0]}." if missing else "There is nothing to undo.")
+        raise NotThere(f"The journal has no decision {missing[0]}." if missing else "There is nothing to undo.")
     spaces = {entry.space for entry in entries.values()}
     if len(spaces) > 1:
         raise NotUndone(f"These decisions are of several spaces: {', '.join(sorted(spaces))}. Undo those of one.")
@@ -96,26 +100,24 @@ async def plan_value(
 
 
 async def decisions_of(
-    store: Store, space: str, input_: str, first: int, last: int, progress: Progress = lambda _: None
-) -> tuple[int, ...]:
-    """Return the positions of an input's decisions in a space and a span (both ends in it) that can be undone.
+    store: Store, input_: str, first: int, last: int, progress: Progress = lambda _: None
+) -> dict[str, tuple[int, ...]]:
+    """Return the positions of an input's decisions in a span (both ends in it) that can be undone, by their spaces.
 
-    ``input_`` is ``WORKSPACE/INPUT``. Raises ``NotUndone`` where there are none.
+    ``input_`` is ``WORKSPACE/INPUT``.
     """
-    found = []
+    found: dict[str, list[int]] = {}
     async for chunk in store.bodies(first - 1):
         for position, body in chunk:
             if position > last:
                 break
             entry = decode(body)
-            if entry.space == space and entry.input == input_ and entry.request.kind in UNDOABLE:
-                found.append(position)
+            if entry.input == input_ and entry.request.kind in UNDOABLE:
+                found.setdefault(entry.space, []).append(position)
         progress(len(chunk))
         if chunk[-1][0] >= last:
             break
-    if not found:
-        raise NotUndone(f"{input_} decided nothing in {space} from decision {first} to {last}.")
-    return tuple(found)
+    return {space: tuple(positions) for space, positions in found.items()}
 
 
 def _check(entries: Mapping[int, Entry], asked: Undo) -> None:
@@ -364,8 +366,3 @@ async def rewritten(store: Store, moves: Sequence[Move]) -> Rewritten:
     for move in moves:
         moving.move(move.source, move.target, move.positions)
     return moving.rewritten(await store.batches(sorted(moving.needed)))
-
-
-def done(report: UndoReport, position: int) -> UndoReport:
-    """Return the report on an undo that is done."""
-    return replace(report, position=position)

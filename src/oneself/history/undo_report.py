@@ -8,7 +8,20 @@ from typing import Literal
 import msgspec
 
 from oneself.history.undo_again import InTheWay
-from oneself.identity import Change, Later, Move, Remove, Request, Restore, Revised, Revive, Withdraw
+from oneself.identity import (
+    Change,
+    Create,
+    Later,
+    Link,
+    Move,
+    Remove,
+    Request,
+    Restore,
+    Revised,
+    Revive,
+    Unlink,
+    Withdraw,
+)
 from oneself.store import Plan
 
 __all__ = ["LISTED", "UndoPlan", "UndoReport", "Way", "report_of"]
@@ -85,11 +98,11 @@ def report_of(
     """Return the report on some changes."""
     standings = [row.standing for row in revised]
     moves = [change for change in changes if isinstance(change, Move)]
-    made = [change.mpid for change in changes if isinstance(change, Revive)]
+    made = [change.mpid for change in changes if isinstance(change, Revive | Create)]
     removed = [change.mpid for change in changes if isinstance(change, Remove)]
     touched: dict[int, None] = {}
     for change in changes:
-        if isinstance(change, Restore | Withdraw):
+        if isinstance(change, Restore | Withdraw | Link | Unlink):
             touched[change.mpid] = None
         elif isinstance(change, Move):
             touched |= {change.source: None, change.target: None}
@@ -107,8 +120,8 @@ def report_of(
         profiles_made=list(map(str, made)),
         profiles_removed=list(map(str, removed)),
         profiles_changed=list(map(str, changed)),
-        identities_linked=sum(isinstance(change, Restore) for change in changes),
-        identities_withdrawn=sum(isinstance(change, Withdraw) for change in changes),
+        identities_linked=sum(isinstance(change, Restore | Link) for change in changes),
+        identities_withdrawn=sum(isinstance(change, Withdraw | Unlink) for change in changes),
         batches_moved=sum(len(move.positions) for move in moves if move.target),
         batches_of_nobody=sum(len(move.positions) for move in moves if not move.target),
         events_moved=events,

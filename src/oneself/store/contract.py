@@ -80,6 +80,10 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def beside(self) -> Store:
+        """Return a read only store on the same data, not yet open, for work that no answer should wait for."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Bring everything to rest. A store that is not open stays as it is."""
 

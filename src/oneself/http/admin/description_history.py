@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from oneself.engine import ENVIRONMENTS
 from oneself.history import Life
+from oneself.history.undo_report import UndoReport
 from oneself.http.admin.guards import MOST_GUARDED, GuardedPage, ReleaseBody, Released
 from oneself.http.admin.policies import MOST_VERSIONS, PolicyVersions, PolicyView, PromoteBody, RestoreBody
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS
+from oneself.http.admin.undo import SplitBody, UndoBody
 from oneself.http.admin.why import MOST_DECISIONS, Decisions, IdentityLives
 from oneself.identity.names import FROM_EVENTS
 
@@ -17,12 +19,13 @@ __all__ = ["HISTORY_TYPES", "history_paths"]
 
 HISTORY_TYPES: Final = [
     Life, Decisions, IdentityLives, PolicyVersions, PolicyView, PromoteBody, RestoreBody, GuardedPage, Released,
-    ReleaseBody,
+    ReleaseBody, UndoReport, UndoBody, SplitBody,
 ]  # fmt: skip
 
 _TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}]
 _READ: Final = ("400", "401", "403", "404", "408", "413", "431", "503")
 _WRITE: Final = (*_READ, "415", "429")
+_CONFLICT: Final = (*_WRITE, "409")
 
 _HERE: Final = "/admin/workspaces/{workspace}"
 _WORKSPACE: Final = {
@@ -98,6 +101,20 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
                 "ReleaseBody", required=True,
             ),
         },
+        f"{_HERE}/undo": {
+            "parameters": [_WORKSPACE],
+            "post": _post(
+                errors, "Undo decisions, or tell what that would change.", _json("UndoReport", "What has changed."),
+                "UndoBody", required=True, statuses=_CONFLICT,
+            ),
+        },
+        f"{_HERE}/split": {
+            "parameters": [_WORKSPACE],
+            "post": _post(
+                errors, "Move identities off a user into a new one.", _json("UndoReport", "What has changed."),
+                "SplitBody", required=True, statuses=_CONFLICT,
+            ),
+        },
         f"{_HERE}/policies/{{version}}": {
             "parameters": [_WORKSPACE, _VERSION],
             "get": _get(errors, "One policy version.", _json("PolicyView", "The version.")),
@@ -121,12 +138,20 @@ def _get(errors: Errors, summary: str, answer: dict[str, Any], *parameters: Any)
     }
 
 
-def _post(errors: Errors, summary: str, answer: dict[str, Any], body: str, *, required: bool) -> dict[str, Any]:
+def _post(
+    errors: Errors,
+    summary: str,
+    answer: dict[str, Any],
+    body: str,
+    *,
+    required: bool,
+    statuses: tuple[str, ...] = _WRITE,
+) -> dict[str, Any]:
     return {
         "summary": summary,
         "security": _TOKEN,
         "requestBody": {"required": required, "content": {"application/json": {"schema": _ref(body)}}},
-        "responses": {"200": answer, **errors(_WRITE)},
+        "responses": {"200": answer, **errors(statuses)},
     }
 
 

@@ -15,6 +15,7 @@ from oneself.http.admin.live import LiveRoutes
 from oneself.http.admin.policies import PolicyRoutes
 from oneself.http.admin.quarantine import QuarantineRoutes
 from oneself.http.admin.timeline import TimelineRoutes
+from oneself.http.admin.undo import UndoRoutes
 from oneself.http.admin.users import UserRoutes
 from oneself.http.admin.why import WhyRoutes
 from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
@@ -51,6 +52,7 @@ class AdminRoutes:
         quarantine = QuarantineRoutes(config, access, engine)
         policies = PolicyRoutes(config, access, engine, clock)
         why, guards = WhyRoutes(access, engine), GuardRoutes(access, engine)
+        undo = UndoRoutes(config, access, engine)
         self.paths: list[tuple[str, frozenset[str], Handler]] = [
             ("/admin/workspaces", _GET, workspaces.workspaces),
             (f"{_WORKSPACE}/users", _GET, users.search),
@@ -68,6 +70,8 @@ class AdminRoutes:
             (f"{_WORKSPACE}/policies/{{version}}/restore", _POST, policies.restore),
             (f"{_USER}/why", _GET, why.life),
             (f"{_WORKSPACE}/why", _GET, why.why),
+            (f"{_WORKSPACE}/undo", _POST, undo.undo),
+            (f"{_WORKSPACE}/split", _POST, undo.split),
             (f"{_WORKSPACE}/guards", _GET, guards.guarded),
             (f"{_WORKSPACE}/guards/release", _POST, guards.release),
         ]

@@ -101,6 +101,10 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         if not self._read_only:
             self._follower = asyncio.create_task(self._follow())
 
+    def beside(self) -> EmbeddedStore:
+        """Return a read only store on the same folder, not yet open."""
+        return EmbeddedStore(self.folder, read_only=True)
+
     def _open_files(self, opened: ExitStack) -> None:
         journal, state = self.folder / "journal.db", self.folder / "state.db"
         if self._read_only:

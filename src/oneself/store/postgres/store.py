@@ -45,6 +45,7 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         self.database = (Snapshot if read_only else Database)(Address(url))
         self._health = Health(self.database.address.name, self._look, self._prove, self._tell_trouble)
         self.committer = Committer(self.database, self._health.suspect)
+        self.url = url
         self._read_only = read_only
         self._position = 0
         self._under_way: UnderWay | None = None
@@ -65,6 +66,10 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
             raise
         if not self._read_only:
             self._health.start()
+
+    def beside(self) -> PostgresStore:
+        """Return a read only store on the same database, not yet open."""
+        return PostgresStore(self.url, read_only=True)
 
     async def close(self) -> None:
         """End the commit under way and the connections."""
