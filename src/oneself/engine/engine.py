@@ -8,19 +8,19 @@ import random
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast, overload
+from typing import cast, overload
 
 import structlog
-from msgspec.structs import replace
 
 from oneself.engine.calls import Answer, Call, Delivery, Outcome
+from oneself.engine.groups import Decided, Waiting, halves_of, moved, parts_of, tell, wanted_by
 from oneself.engine.intake import EventNames, record_of, workspaces_of
 from oneself.engine.planned import Since, entries_since, holds, undone_through, void
 from oneself.engine.policies import ENVIRONMENTS, Governing, Policies
 from oneself.errors import Conflict, OneselfError, Overloaded, StoreUnavailable
-from oneself.identity import Create, Decision, Prepared, Refusal, Trace, decide, prepare
+from oneself.identity import Create, Decision, Refusal, Trace, decide, prepare
 from oneself.journal import BatchRecord, Entry
-from oneself.store import Reading, Store, Wanted, event_keys, rows_touched
+from oneself.store import Reading, Store, event_keys, rows_touched
 from oneself.store.keys import batch_key, request_key
 
 __all__ = ["ENVIRONMENTS", "Engine"]
@@ -51,26 +51,6 @@ _DRAWN = 512
 
 Listener = Callable[[int, Entry, BatchRecord | None], None]
 """Told of each batch that was taken in or dropped: its position, its entry and what is kept of it."""
-
-
-class _Waiting(NamedTuple):
-    """``keys`` are those of a batch's events; ``more`` tells that the next one was submitted with it."""
-
-    call: Call
-    prepared: Prepared
-    version: int
-    key: bytes | None
-    keys: list[bytes]
-    answer: Answer
-    more: bool = False
-
-
-class _Decided(NamedTuple):
-    """A group's reading, the outcomes of its calls, and the batches in it."""
-
-    reading: Reading
-    outcomes: list[Outcome]
-    batches: list[tuple[int, Entry, BatchRecord | None]]
 
 
 def random_mpids() -> Iterator[int]:
@@ -114,7 +94,7 @@ class Engine:
         self._on_group = on_group
         self.listeners: list[Listener] = []
         self._undone = 0  # through this position batches may have become somebody else's
-        self._queue: list[_Waiting] = []
+        self._queue: list[Waiting] = []
         self._enough = 1  # so many waiting calls make a group now
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -201,9 +181,9 @@ class Engine:
         """Answer those that wait for a group, since the store could not serve it now."""
         queue, self._queue = self._queue, []
         for waiting in queue:
-            _answer(waiting, _unavailable(trouble))
+            tell(waiting, _unavailable(trouble))
 
-    def _waiting(self, call: Call, answer: Answer, *, more: bool = False) -> _Waiting:
+    def _waiting(self, call: Call, answer: Answer, *, more: bool = False) -> Waiting:
         governing = self._spaces[call.space]
         prepared = prepare(governing.policy, call.request)
         key = None
@@ -211,7 +191,7 @@ class Engine:
             key = (request_key if call.delivery is None else batch_key)(call.input, call.request_id)
         batch = call.delivery.batch if call.delivery is not None else None
         keys = [] if batch is None else event_keys(batch)
-        return _Waiting(call, prepared, governing.version, key, keys, answer, more)
+        return Waiting(call, prepared, governing.version, key, keys, answer, more)
 
     async def _work(self) -> None:
         """Decide group after group, each while the one before it is on its way to the disk.
@@ -235,7 +215,7 @@ class Engine:
             await before
 
     async def _run(
-        self, group: list[_Waiting], before: asyncio.Task[bool] | None, since: float = 0.0, tries: int = 0
+        self, group: list[Waiting], before: asyncio.Task[bool] | None, since: float = 0.0, tries: int = 0
     ) -> asyncio.Task[bool] | None:
         """Decide a group and begin to make it durable; return the task that ends it, or the one before it.
 
@@ -252,35 +232,35 @@ class Engine:
         except OneselfError as error:
             self._fail(group, error)
         except Exception as error:
-            parts = list(_parts(group))
+            parts = list(parts_of(group))
             if len(parts) > 1:
                 for part in parts:
                     before = await self._run(part, before, since, tries)
             else:
                 for waiting in group:
-                    _answer(waiting, error)
+                    tell(waiting, error)
         else:
             self._enough = len(group)
             return asyncio.create_task(self._end(group, decided, durable, started, tries))
         return before
 
-    async def _again(self, group: list[_Waiting], since: float, tries: int) -> bool:
+    async def _again(self, group: list[Waiting], since: float, tries: int) -> bool:
         """Decide a group again in whose way another server came, after a while; tell whether all of it is durable."""
         longest = min(_PAUSE_SECONDS * 2**tries, _LONGEST_PAUSE_SECONDS)
         await asyncio.sleep(random.uniform(0, longest))
         durable = True
-        for part in [group] if tries < SPLIT_AFTER else _halves(group):
+        for part in [group] if tries < SPLIT_AFTER else halves_of(group):
             ended = await self._run(part, None, since, tries)
             durable = ended is not None and await ended and durable
         return durable
 
-    async def _decide(self, group: list[_Waiting]) -> _Decided:
+    async def _decide(self, group: list[Waiting]) -> Decided:
         brought = [waiting.call.delivery for waiting in group if waiting.call.delivery is not None]
         seen = {workspace: await self.store.event_names(workspace) for workspace in workspaces_of(brought)}
         began = time.perf_counter()
         while True:
             margin = sum(len(waiting.call.request.changes) or 1 for waiting in group)
-            reading = await self.store.read(*_wanted(group), margin=margin)
+            reading = await self.store.read(*wanted_by(group), margin=margin)
             answered = {reading.answered[w.key] for w in group if w.key is not None and w.key in reading.answered}
             earlier = await self.store.entries_at(answered)
             now = self._clock()
@@ -310,7 +290,7 @@ class Engine:
                 if time.perf_counter() - began > CONFLICT_SECONDS:
                     raise
             else:
-                return _Decided(reading, outcomes, batches)
+                return Decided(reading, outcomes, batches)
 
     async def _keep_batches(self, reading: Reading, batches: list[tuple[int, Entry, BatchRecord | None]]) -> None:
         """Put the batches that are kept into the rows that they touch."""
@@ -321,7 +301,7 @@ class Engine:
                 reading.keep_batch(position, entry, record)
 
     async def _end(
-        self, group: list[_Waiting], decided: _Decided, durable: Awaitable[None], started: float, tries: int
+        self, group: list[Waiting], decided: Decided, durable: Awaitable[None], started: float, tries: int
     ) -> bool:
         """Answer a group when it is durable; tell whether it is."""
         failure: Exception | None = None
@@ -343,9 +323,9 @@ class Engine:
             return False
         self._trouble_until = 0.0
         if decided.reading.moved:
-            decided = _moved(decided)
+            decided = moved(decided)
         for waiting, outcome in zip(group, decided.outcomes, strict=True):
-            _answer(waiting, outcome)
+            tell(waiting, outcome)
         self._tell(decided.batches)
         seconds = time.perf_counter() - started
         if len(group) == self._max_group:  # smaller ones say nothing of how many could be answered
@@ -364,17 +344,17 @@ class Engine:
                 except Exception as error:
                     _log.error("a listener to batches failed", exc_info=error)
 
-    def _fail(self, group: list[_Waiting], error: OneselfError) -> None:
+    def _fail(self, group: list[Waiting], error: OneselfError) -> None:
         """Answer a group whose decisions could not be made durable: nothing of it was done."""
         failure = _unavailable(error)
         if not self._trouble_until:
             _log.warning("requests cannot be answered", reason=str(failure))
         self._trouble_until = time.monotonic() + failure.retry_after
         for waiting in group:
-            _answer(waiting, failure)
+            tell(waiting, failure)
 
     def _outcome(
-        self, waiting: _Waiting, reading: Reading, earlier: Mapping[int, Entry], now: int, since: Since
+        self, waiting: Waiting, reading: Reading, earlier: Mapping[int, Entry], now: int, since: Since
     ) -> Outcome:
         call, key = waiting.call, waiting.key
         if key is not None and key in reading.answered:
@@ -403,7 +383,7 @@ class Engine:
 
     def _taken(
         self,
-        waiting: _Waiting,
+        waiting: Waiting,
         brought: Delivery,
         reading: Reading,
         earlier: Mapping[int, Entry],
@@ -436,72 +416,8 @@ class Engine:
         return Outcome(decision, call.request, position)
 
 
-def _answer(waiting: _Waiting, outcome: Outcome | Exception) -> None:
-    """Answer a call, unless its client has gone; where that fails, the group is what it is and the others wait."""
-    if waiting.answer.done():
-        return
-    try:
-        if isinstance(outcome, Exception):
-            waiting.answer.set_exception(outcome)
-        else:
-            waiting.answer.set_result(outcome)
-    except Exception as error:
-        _log.error("an answer could not be given", exc_info=error)
-
-
 def _unavailable(error: OneselfError) -> StoreUnavailable:
     return error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
-
-
-def _parts(group: list[_Waiting]) -> Iterator[list[_Waiting]]:
-    """Yield the parts of a group that were submitted each by itself."""
-    part = []
-    for waiting in group:
-        part.append(waiting)
-        if not waiting.more:
-            yield part
-            part = []
-
-
-def _halves(group: list[_Waiting]) -> list[list[_Waiting]]:
-    """Return a group in two halves, or as it is where all of it was submitted together."""
-    parts = list(_parts(group))
-    middle = len(parts) // 2
-    halves = (parts[:middle], parts[middle:])
-    return [[waiting for part in half for waiting in part] for half in halves if half]
-
-
-def _moved(decided: _Decided) -> _Decided:
-    """Return a group with the positions that it came to stand at."""
-    by = decided.reading.moved
-    first = decided.reading.effects.entries[0][0]
-    outcomes = [
-        replace(outcome, position=outcome.position + by) if outcome.position >= first else outcome
-        for outcome in decided.outcomes
-    ]
-    batches = [(position + by, entry, record) for position, entry, record in decided.batches]
-    return _Decided(decided.reading, outcomes, batches)
-
-
-def _wanted(group: list[_Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
-    """Return what a group must see of each space, and the request keys it must know the answers of."""
-    spaces: dict[str, Wanted] = {}
-    keys = []
-    for waiting in group:
-        wanted = spaces.get(waiting.call.space)
-        if wanted is None:
-            wanted = spaces[waiting.call.space] = Wanted()
-        if waiting.call.plan is not None:
-            wanted.identities.update(waiting.call.plan.about.identities)
-            wanted.mpids.update(waiting.call.plan.profiles)
-        wanted.identities.update(waiting.prepared.identities)
-        wanted.mpids.update(waiting.prepared.mpids)
-        wanted.aliases.update(waiting.prepared.aliases)
-        wanted.stored.update(waiting.prepared.stored)
-        if waiting.key is not None:
-            keys.append(waiting.key)
-        keys += waiting.keys
-    return spaces, keys
 
 
 def _repeat(call: Call, reading: Reading, earlier: Mapping[int, Entry], position: int) -> Outcome:
