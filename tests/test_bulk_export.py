@@ -23,8 +23,7 @@ from oneself.bulk.writers import json_lines as lines_writer
 from oneself.bulk.writers import parquet as parquet_writer
 from oneself.engine import Call
 from oneself.engine.engine import clock_ms
-from oneself.identity import Decision, Request, Trace
-from oneself.journal import Entry
+from oneself.identity import Request
 from oneself.profiles import Source, read_batch
 from oneself.store import EmbeddedStore, Store
 from profile_world import NOW_MS, STAMP, change, custom, web_batch
@@ -315,8 +314,7 @@ def test_the_read_only_store_sees_what_its_tables_lack(desk: Desk, tmp_path: Pat
 def test_a_batch_that_is_sent_again_reads_as_it_did(document: dict[str, Any], source: Source) -> None:
     ip = document["ip"] if source.platform else ""
     batch, _ = read_batch(document, source, NOW_MS, ip=ip)
-    entry = Entry(NOW_MS, "shop/production", source.input, 1, Request("batch"), Decision(Trace("matched"), 5))
-    made = batch_document(7, entry, batch)
+    made = batch_document(7, 5, batch)
     sent = json.loads(json.dumps(made))
     assert (sent.pop("origin_mpid"), sent.pop("batch_id")) == (5, 7)
     again, quarantined = read_batch(

@@ -14,7 +14,7 @@ from oneself.errors import StoreDamaged
 from oneself.identity import Profile
 from oneself.journal import Entry
 from oneself.profiles import Device, Parts, Person
-from oneself.store import Store, Touched, Wanted
+from oneself.store import Store, Touched, Wanted, owner_of
 
 __all__ = ["Exported", "Selection", "batches", "profiles"]
 
@@ -145,4 +145,5 @@ async def _batches(store: Store, selection: Selection, page: dict[int, Entry]) -
         record = records.get(position)
         if record is None or record.batch is None or record.trimmed or not selection.has(record.batch.at_ms):
             continue
-        yield batch_document(position, entry, record.batch)
+        if record.moved_to != 0:  # else its decision is undone
+            yield batch_document(position, owner_of(record, entry.decision.mpid), record.batch)

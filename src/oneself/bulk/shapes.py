@@ -8,7 +8,6 @@ from typing import Any, Final
 import msgspec
 
 from oneself.identity.names import FROM_EVENTS, TABLE, USER_TYPES
-from oneself.journal import Entry
 from oneself.profiles import FIELDS, Batch, Consent, Device, Event, Person, Scalar, WorkspaceProfile, info_of, render
 
 __all__ = ["batch_document", "profile_document"]
@@ -19,16 +18,16 @@ _TAKEN_BACK: Final = "00000000-0000-0000-0000-000000000000"
 """How clients send an id that is no longer given to them."""
 
 
-def batch_document(position: int, entry: Entry, batch: Batch) -> dict[str, Any]:
+def batch_document(position: int, owner: int | None, batch: Batch) -> dict[str, Any]:
     """Return a batch of the journal in the form of the Events API; what it does not have is left out.
 
     Sent again, to an input of the same kind, it changes a profile as it did before: all that had no time of its own
-    has one now. ``origin_mpid`` is whose it is here, which means nothing elsewhere.
+    has one now. ``origin_mpid`` is its ``owner`` here, which means nothing elsewhere.
     """
     source_info = {"input": batch.source.input, "kind": batch.source.kind, "is_historical": batch.historical}
     identities = batch.identities.items()
     document: dict[str, Any] = {
-        "origin_mpid": entry.decision.mpid,
+        "origin_mpid": owner,
         "mpid": batch.mpid,
         "environment": batch.environment,
         "batch_id": position,

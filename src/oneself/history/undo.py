@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -71,7 +72,7 @@ async def plan_undo(
     ``mpids`` draws the MPID of a user whom the decision at a position comes to make when it is made again;
     ``progress`` is told of entries that were read. Raises ``NotUndone``.
     """
-    entries = await store.entries_at(asked.positions)
+    entries, policies = await asyncio.gather(store.entries_at(asked.positions), policies_of(store))
     missing = [position for position in asked.positions if position not in entries]
     if missing or not entries:
         raise NotThere(f"The journal has no decision {missing[0]}." if missing else "There is nothing to undo.")
@@ -80,8 +81,7 @@ async def plan_undo(
         raise NotUndone(f"These decisions are of several spaces: {', '.join(sorted(spaces))}. Undo those of one.")
     _check(entries, asked)
     first = min([*entries, *(row.position for entry in entries.values() for row in entry.decision.revised)])
-    work = await _Undoing.begin(store, spaces.pop(), asked, first - 1, mpids, progress)
-    return await work.plan(entries)
+    return await _undoing(store, spaces.pop(), policies, asked, first - 1, mpids, progress).plan(entries)
 
 
 async def plan_value(
@@ -93,7 +93,7 @@ async def plan_value(
     """
     if asked.later == "keep":
         raise NotUndone("What a value caused is undone as a whole: later decisions are made again, or in the way.")
-    work = await _Undoing.begin(store, space, asked, 0, mpids, progress)
+    work = _undoing(store, space, await policies_of(store), asked, 0, mpids, progress)
     if asked.type not in work.newest.rank:
         raise NotUndone(f"{asked.type} finds nobody under the policy of {space}, so it caused nothing.")
     return await work.plan({})
@@ -132,6 +132,21 @@ def _check(entries: Mapping[int, Entry], asked: Undo) -> None:
                 raise NotUndone(f"Decision {position} is undone as a whole: tell --later redecide, or nothing.")
 
 
+def _undoing(
+    store: Store,
+    space: str,
+    policies: Mapping[tuple[str, int], Policy],
+    asked: Undo,
+    after: int,
+    mpids: Callable[[int], int],
+    progress: Progress,
+) -> _Undoing:
+    if not any(scope == space.rpartition("/")[0] for scope, _ in policies):
+        raise NotThere(f"Nothing was ever decided in {space}.")
+    tail = Tail(store, space, policies, after, store.position, progress)
+    return _Undoing(store, asked, tail, policies, mpids)
+
+
 class _Undoing:
     """An undo in the making."""
 
@@ -152,15 +167,6 @@ class _Undoing:
         self.value: Identity | None = (asked.type, asked.value) if asked.type else None
         self._mpids = mpids
         self._fresh: dict[int, int] = {}
-
-    @classmethod
-    async def begin(
-        cls, store: Store, space: str, asked: Undo, after: int, mpids: Callable[[int], int], progress: Progress
-    ) -> _Undoing:
-        policies = await policies_of(store)
-        if not any(scope == space.rpartition("/")[0] for scope, _ in policies):
-            raise NotUndone(f"Nothing was ever decided in {space}.")
-        return cls(store, asked, Tail(store, space, policies, after, store.position, progress), policies, mpids)
 
     async def plan(self, chosen: Mapping[int, Entry]) -> UndoPlan:
         """Return the plan to undo some decisions, or what the value caused."""
@@ -292,8 +298,8 @@ class _Undoing:
     ) -> Plan:
         touched = touched_by(changes)
         about.add(touched)
-        taken = await self.store.existing([*(touched.mpids - past.present.keys()) & set(self._fresh.values())])
-        if taken:
+        drawn = (touched.mpids - past.present.keys()) & set(self._fresh.values())
+        if drawn and await self.store.existing([*drawn]):
             raise NotUndone("An MPID was drawn that is somebody's: try again.")
         return Plan(
             self.tail.last,
@@ -349,7 +355,7 @@ class _Undoing:
     async def _batches(self, past: Past, again: Again) -> dict[int, int]:
         """Return how many events each batch has that is kept, of those whose decisions count for something else."""
         asked = [at for at in again.counted if past.entries[at].request.kind == "batch"]
-        records = await self.store.batches(asked)
+        records = await self.store.batches(asked) if asked else {}
         return {at: len(one.batch.events) for at, one in records.items() if one.batch is not None}
 
 

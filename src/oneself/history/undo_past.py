@@ -76,7 +76,8 @@ async def past_of(store: Store, tail: Tail, counting: Counting, about: Mentioned
     further = await _further(store, view)
     view.further.update(further)
     present = {mpid: (profile, held_by(view, profile)) for mpid, profile in view.profiles.items()}
-    guards = {(t, v): (why, at) for t, v, why, at in await store.guarded(tail.space) if (t, v) in about.identities}
+    guarded = await store.guarded(tail.space) if view.guarded else []
+    guards = {(t, v): (why, at) for t, v, why, at in guarded if (t, v) in about.identities}
     left = await _left(store, tail, counting, entries, view)
     past = Past(view, present, guards, dict(guards), left, entries)
     await _roll_back(store, tail, counting, past)

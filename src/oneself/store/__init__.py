@@ -25,7 +25,7 @@ from oneself.store.reading import (
     events_of,
     rows_touched,
 )
-from oneself.store.revising import is_removed
+from oneself.store.revising import is_removed, owner_of
 
 __all__ = [
     "CONFIGURED",
@@ -61,6 +61,7 @@ __all__ = [
     "is_expired",
     "is_removed",
     "merged_user",
+    "owner_of",
     "next_version",
     "rows_touched",
     "timeline",

@@ -22,7 +22,7 @@ from oneself.http.wire import HttpError, Reply
 from oneself.identity.names import USER_TYPES
 from oneself.journal import BatchRecord, Entry
 from oneself.profiles import Batch, BatchError
-from oneself.store import REQUESTS, QuarantinedBatch
+from oneself.store import REQUESTS, QuarantinedBatch, owner_of
 from oneself.store.keys import batch_key
 
 __all__ = ["QuarantineItem", "QuarantinePage", "QuarantineRoutes", "Replayed"]
@@ -152,7 +152,7 @@ class QuarantineRoutes:
         place = await self._access.enter(exchange, ADMIN)
         Query(exchange)
         position, entry, record = aside = await self._find(place, path_position(exchange))
-        mpid = entry.decision.mpid
+        mpid = owner_of(record, entry.decision.mpid)
         return answer(
             QuarantineItem(
                 position,
@@ -296,7 +296,7 @@ def _document(aside: _Aside) -> Any:
     if record.batch is None:
         return record.document
     events = [one.event for one in record.quarantined]
-    return {"events": events, **_circumstances(record.batch, aside.entry.decision.mpid)}
+    return {"events": events, **_circumstances(record.batch, owner_of(record, aside.entry.decision.mpid))}
 
 
 def _circumstances(batch: Batch, mpid: int | None) -> dict[str, Any]:
