@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
+from itertools import compress
 from typing import Final
 
 from oneself.history.report import Largest, Moved, Profiles, Users
@@ -16,6 +17,8 @@ __all__ = ["BUCKETS", "Census"]
 
 BUCKETS: Final = (0, 1, 2, 4, 8, 16)
 """Profiles are counted by how many identities they hold: as many at the most as each of these, and more."""
+
+_BUCKET_OF: Final = [bisect_left(BUCKETS, held) for held in range(BUCKETS[-1] + 1)]
 
 _TOP: Final = 10
 
@@ -32,17 +35,16 @@ class Census:
         self.trial = trial
         self.tally = tally = trial.tally
         login = trial.policy.login
+        room = len(tally.numbers) + len(trial.world) + 1  # profiles that no request came to may have no number yet
+        self.exists = bytearray(room)
+        self.known = bytearray(room)
+        self.held = _zeros(room)
         for profile in trial.world.profiles():
-            tally.number(profile.mpid)
-        size = self._size = len(tally.numbers) + 1
-        self.exists = bytearray(size)
-        self.known = bytearray(size)
-        self.held = _zeros(size)
-        for profile in trial.world.profiles():
-            number = tally.number(profile.mpid)
+            number, held = tally.number(profile.mpid), profile.held
             self.exists[number] = 1
-            self.held[number] = sum(map(len, profile.held.values())) + sum(profile.more.values())
-            self.known[number] = not login.isdisjoint(profile.held)
+            self.held[number] = sum(map(len, held.values())) + (sum(profile.more.values()) if profile.more else 0)
+            self.known[number] = not login.isdisjoint(held)
+        size = self._size = len(tally.numbers) + 1
         self.parts_before, self.parts_after = _zeros(size), _zeros(size)
         self.total_before, self.total_after = _zeros(size), _zeros(size)
         self.main_before, self.main_after = _zeros(size), _zeros(size)
@@ -56,18 +58,26 @@ class Census:
                 requests[number] += more
 
     def _count_pairs(self, size: int) -> None:
-        tally = self.tally
+        tally, parts_before, parts_after = self.tally, self.parts_before, self.parts_after
+        total_before, total_after = self.total_before, self.total_after
+        main_before, main_after = self.main_before, self.main_after
         most_before, most_after = _zeros(size), _zeros(size)
-        for pair in tally.pairs():
-            before, after, requests = pair
-            self.parts_before[before] += 1
-            self.parts_after[after] += 1
-            self.total_before[before] += requests
-            self.total_after[after] += requests
-            if _is_more(requests, most_before[before], after == before, self.main_before[before]):
-                most_before[before], self.main_before[before] = requests, after
-            if _is_more(requests, most_after[after], after == before, self.main_after[after]):
-                most_after[after], self.main_after[after] = requests, before
+        for before, after, requests in tally.pairs():
+            parts_before[before] += 1
+            parts_after[after] += 1
+            total_before[before] += requests
+            total_after[after] += requests
+            if _is_more(requests, most_before[before], after == before, main_before[before]):
+                most_before[before], main_before[before] = requests, after
+            if _is_more(requests, most_after[after], after == before, main_after[after]):
+                most_after[after], main_after[after] = requests, before
+
+    def odd_pairs(self) -> Iterator[Pair]:
+        """Yield the pairs of profiles that are split or fused; every other profile has one that has no other."""
+        parts_before, parts_after = self.parts_before, self.parts_after
+        for before, after, requests in self.tally.pairs():
+            if parts_before[before] > 1 or parts_after[after] > 1:
+                yield Pair(before, after, requests)
 
     def stays(self, before: int, after: int) -> bool:
         """Tell whether requests of a pair stay with their user: each is the larger part of the other."""
@@ -94,42 +104,38 @@ class Census:
         numbers = (number for number in range(1, self._size) if self.exists[number])
         return _profiles((self.held[number], bool(self.known[number])) for number in numbers)
 
-    def users(self, wanted: Callable[[int], bool] = lambda _: True) -> Users:
-        """Count what becomes of recorded profiles that have requests, of all of them or of some."""
+    def users(self) -> tuple[Users, Users]:
+        """Count what becomes of recorded profiles that have requests: of all, and of those that are known."""
         joined = bytearray(self._size)
-        for before, after, _ in self.tally.pairs():
+        for before, after, _ in self.odd_pairs():
             if self.parts_after[after] > 1:
                 joined[before] = 1
-        all_ = kept = split = fused = both = gone = 0
-        for number in range(1, self._size):
-            parts = self.parts_before[number]
-            if not (parts or number in self.tally.unanswered) or not wanted(number):
+        counts = ([0] * 6, [0] * 6)
+        login, unanswered = self.tally.login, self.tally.unanswered
+        for number, parts in enumerate(self.parts_before):
+            if not parts and number not in unanswered:
                 continue
-            all_ += 1
-            gone += not parts
-            split += parts > 1
-            fused += joined[number]
-            both += parts > 1 and joined[number]
-            kept += parts == 1 and not joined[number]
-        return Users(all_, kept, split, fused, both, gone)
+            fused = joined[number]
+            for count in counts if login[number] else counts[:1]:
+                count[0] += 1
+                if parts == 1 and not fused:
+                    count[1] += 1
+                    continue
+                count[2] += parts > 1
+                count[3] += fused
+                count[4] += parts > 1 and fused
+                count[5] += not parts
+        return Users(*counts[0]), Users(*counts[1])
 
     def moved(self) -> tuple[Moved, list[int]]:
         """Count the requests and batches that move, not their events; return the positions of the batches, too."""
-        requests = sum(pair.requests for pair in self.tally.pairs() if not self.stays(pair.before, pair.after))
-        trial = self.trial
+        requests = sum(pair.requests for pair in self.odd_pairs() if not self.stays(pair.before, pair.after))
+        trial, main_before, main_after = self.trial, self.main_before, self.main_after
         batches = [
             at for at, pair in zip(trial.batch_at, trial.batch_pairs, strict=True)
-            if not self.stays(pair >> 32, pair & 0xFFFF_FFFF)
+            if main_before[pair >> 32] != pair & 0xFFFF_FFFF or main_after[pair & 0xFFFF_FFFF] != pair >> 32
         ]  # fmt: skip
         return Moved(requests, len(batches), 0, 0), batches
-
-    def gains(self, pair: Pair) -> bool:
-        """Tell whether requests of a pair are anonymous history that a known user gains."""
-        return bool(self.known[pair.after]) and not self.was_known(pair.before)
-
-    def loses(self, pair: Pair) -> bool:
-        """Tell whether requests of a pair are history that a known user loses."""
-        return self.was_known(pair.before) and not self.known[pair.after]
 
     # -- the largest -------------------------------------------------------------------------------------------
 
@@ -150,7 +156,9 @@ class Census:
 
 
 def _most(exists: Sequence[int], by: array[int], size: int) -> list[int]:
-    numbers = (number for number in range(1, size) if exists[number] and by[number])
+    """Return the numbers of those that exist and have most of something, of two with as many the first one first."""
+    least = max(1, min(nlargest(_TOP, compress(by, exists)), default=0))
+    numbers = (number for number, value in enumerate(by) if value >= least and number < size and exists[number])
     return nlargest(_TOP, numbers, lambda number: (by[number], -number))
 
 
@@ -171,5 +179,5 @@ def _profiles(rows: Iterable[tuple[int, bool]]) -> Profiles:
         known += is_known
         orphans += not held
         identities += held
-        buckets[bisect_left(BUCKETS, held)] += 1
+        buckets[_BUCKET_OF[held] if held < len(_BUCKET_OF) else len(BUCKETS)] += 1
     return Profiles(all_, known, all_ - known - orphans, orphans, identities, tuple(buckets))

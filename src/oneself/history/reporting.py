@@ -56,6 +56,7 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
     census = Census(trial)
     ways = choose(census)
     moved, batches = census.moved()
+    users, known_users = census.users()
     tally = trial.tally
     unanswered, newly = sum(tally.unanswered.values()), sum(tally.newly_answered.values())
     answered = sum(census.total_before)
@@ -86,8 +87,8 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
             census.largest_after(census.held),
             census.largest_after(census.requests_after),
         ),
-        users=census.users(),
-        known_users=census.users(census.was_known),
+        users=users,
+        known_users=known_users,
         moved=await _with_events(moved, batches, store),
         gained=Gain(len(ways.gains), ways.gains.total()),
         lost=Gain(len(ways.losses), ways.losses.total()),

@@ -119,10 +119,10 @@ class Tally:
             after = self._on_device.get((number, device), after) if device else self.parted[number]
         return self.numbers.mpids[after] if after else mpid
 
-    def pairs(self) -> Iterator[Pair]:
-        """Yield every pair, those of profiles with one partner first."""
-        for number in range(1, len(self.numbers) + 1):
-            if self.partner[number]:
-                yield Pair(number, self.partner[number], self.requests[number])
+    def pairs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield every pair as ``Pair`` has it, those of profiles with one partner first."""
+        for number, (partner, requests) in enumerate(zip(self.partner, self.requests, strict=True)):
+            if partner:
+                yield number, partner, requests
         for pair, requests in self._further.items():
-            yield Pair(pair >> 32, pair & _LOW, requests)
+            yield pair >> 32, pair & _LOW, requests

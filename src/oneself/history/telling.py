@@ -53,11 +53,14 @@ def choose(census: Census) -> Ways:
     losses: Counter[int] = Counter()
     away: Counter[int] = Counter()
     known_in: Counter[int] = Counter()
-    for pair in census.tally.pairs():
-        if census.gains(pair):
-            gains[pair.after] += pair.requests
-        elif census.loses(pair):
-            losses[pair.before] += pair.requests
+    login, known = census.tally.login, census.known
+    for before, after, requests in census.tally.pairs():
+        if known[after] != (login[before] > 0):
+            if known[after]:
+                gains[after] += requests
+            else:
+                losses[before] += requests
+    for pair in census.odd_pairs():
         if census.is_split(pair.before) and census.main_before[pair.before] != pair.after:
             away[pair.before] += pair.requests
         if census.parts_after[pair.after] > 1:
@@ -90,10 +93,13 @@ class _Teller:
         self.trial: Trial = census.trial
         wanted = {(one.recorded, one.number) for one in chosen}
         self.shares: dict[tuple[bool, int], list[tuple[int, int]]] = {one: [] for one in wanted}
-        for before, after, requests in census.tally.pairs():
-            for side, number, other in ((True, before, after), (False, after, before)):
-                if (side, number) in wanted:
-                    self.shares[side, number].append((requests, other))
+        befores = {number for recorded, number in wanted if recorded}
+        afters = {number for recorded, number in wanted if not recorded}
+        for before, after, requests in census.tally.pairs() if wanted else ():
+            if before in befores:
+                self.shares[True, before].append((requests, after))
+            if after in afters:
+                self.shares[False, after].append((requests, before))
         self.places = self._places(wanted)
         self.chosen = [one for one in chosen if (one.recorded, one.number) in self.places]
 

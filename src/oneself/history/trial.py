@@ -15,7 +15,7 @@ import msgspec
 from oneself.history.numbers import Numbers
 from oneself.history.recorded import Recorded, Was, decode_request
 from oneself.history.tally import Tally
-from oneself.history.world import World
+from oneself.history.world import MARK, World
 from oneself.identity import (
     Alias,
     AliasOutcome,
@@ -27,6 +27,7 @@ from oneself.identity import (
     Identity,
     Link,
     Policy,
+    Prepared,
     Refused,
     Release,
     Request,
@@ -63,6 +64,11 @@ _unpack: Final = msgspec.msgpack.Decoder(tuple[int, Request, Decision]).decode
 Watch = Callable[[int, Request, int, Decision], None]
 """Told of each request that is decided again: its position, the request with the MPIDs that the client would have,
 the MPID for a new profile, and the decision."""
+
+
+def _mark(raw: bytes, known: bool) -> bytes:
+    """Return the mark of a recorded request and of whether its user was known: a digest that stands for both."""
+    return blake2b(raw if known else raw + b" ", digest_size=MARK).digest()
 
 
 class Counts:
@@ -106,10 +112,13 @@ class Trial:
 
     ``fold`` takes the entries that stay as they are, ``take`` those that are decided again. ``was`` is the policy
     that the record is judged by, the one in force at its end. ``batch_at`` and ``batch_pairs`` have the positions of
-    batches that are answered with a profile both ways, and their pairs.
+    batches that are answered with a profile both ways, and their pairs. ``shortcuts`` spare deciding where the
+    decision is known beforehand; without them it comes to the same.
     """
 
-    def __init__(self, space: str, policy: Policy, was: Policy, watch: Watch | None = None) -> None:
+    def __init__(
+        self, space: str, policy: Policy, was: Policy, watch: Watch | None = None, *, shortcuts: bool = True
+    ) -> None:
         self.space = space
         self.policy = policy
         self.was = was
@@ -126,6 +135,7 @@ class Trial:
         self.turned: dict[int, int] = {}
         self.evidence: dict[int, int] = {}
         self._watch = watch
+        self._shortcuts = shortcuts and watch is None  # who watches is told of each decision
         self._spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115  (closed with the trial)
         self._waiting: list[tuple[int, int]] = []  # aliases that only the other policy accepts: due, position
         self._made_up: set[int] = set()
@@ -148,12 +158,11 @@ class Trial:
             self._apply_aliases(position, entry.at_ms)
         was, tally = entry.decision, self.tally
         raw = bytes(entry.request)
-        mark = hash(raw) if was.known else ~hash(raw)
         number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
         after = tally.partner[number]
-        settled = self.world.settled
-        if after >= len(settled) or settled[after] != mark or number in tally.parted:
-            self._decide(position, entry, raw, mark)
+        place = after * MARK
+        if not after or number in tally.parted or self.world.settled[place : place + MARK] != _mark(raw, was.known):
+            self._decide(position, entry, raw)
             return
         self.decided += 1
         tally.requests[number] += 1
@@ -161,12 +170,8 @@ class Trial:
             self._recorded(was)
         if raw.startswith(_BATCH):
             self._batch(position, number, after)
-        if self._watch is not None:
-            request = self._mapped(decode_request(raw))
-            again = self.world.decide(self.policy, request, entry.at_ms, self._fresh)
-            self._watch(position, request, self._fresh, again)
 
-    def _decide(self, position: int, entry: Recorded, raw: bytes, mark: int) -> None:
+    def _decide(self, position: int, entry: Recorded, raw: bytes) -> None:
         was, request = entry.decision, decode_request(raw)
         kind = request.kind
         if kind not in DECIDED or (was.error is not None and was.error.code == "INVALID_BATCH"):
@@ -175,12 +180,20 @@ class Trial:
             self._note(self.after, was)
             return
         self.decided += 1
-        if request.mpid is not None or request.previous_mpid is not None or request.alias is not None:
+        if request.mpid is not None or request.alias is not None:
             request = self._mapped(request)
         fresh = was.made
         if fresh is None or fresh in self._made_up:
             fresh = self._fresh
         prepared = prepare(self.policy, request)
+        if self._shortcuts and request.mpid is None and kind in SETTLED:
+            if was.changes and kind in RESOLVED and self._is_plainly_new(was, prepared, fresh, position):
+                return
+            if self._is_plainly_matched(was, prepared, raw, position):
+                return
+        if request.previous_mpid is not None:
+            request = self._mapped(request)
+            prepared = msgspec.structs.replace(prepared, request=request)
         decision = decide(prepared, self.world.seen(prepared), entry.at_ms, fresh)
         if self._watch is not None:
             self._watch(position, request, fresh, decision)
@@ -189,23 +202,68 @@ class Trial:
             decision.changes
             and decision.changes == was.changes
             and kind in RESOLVED
-            and self._both_make(was, decision)
+            and self._both_make(was, decision.known)
         ):
             return
         self._recorded(was)
-        if not decision.changes:
-            if kind in SETTLED and request.mpid is None and was.known == decision.known:
-                self.world.settle(prepared, decision, mark)
-        elif kind == "alias" and decision.error is None and was.error is not None:
+        if kind == "alias" and decision.error is None and was.error is not None:
             (alias,) = decision.changes
             heappush(self._waiting, (cast(Alias, alias).due_ms, position))
         if kind in USERS:
             self._compare(position, was, decision, kind == "batch", request)
 
-    def _both_make(self, was: Was, decision: Decision) -> bool:
+    def _is_plainly_new(self, was: Was, prepared: Prepared, fresh: int, position: int) -> bool:
+        """Make the same new user both ways where nobody holds any of the identities; tell whether that is so.
+
+        Whatever the policy, there is no candidate then, and nothing to refuse or to guard: the request makes a
+        profile, known by any login identity, which is linked to all of them.
+        """
+        changes, identities, usable = was.changes, prepared.identities, prepared.usable
+        made = changes[0]
+        if len(changes) != len(identities) + 1 or not identities:
+            return False
+        if type(made) is not Create or made.mpid != fresh or was.known != bool(usable.login) or usable.dropped:
+            return False
+        for change, identity in zip(changes[1:], identities, strict=True):
+            if type(change) is not Link or change.value != identity[1] or change.type != identity[0]:
+                return False
+        if not self.world.is_unheard(identities) or not self._both_make(was, was.known):
+            return False
+        self.world.make(fresh, identities, position)
+        return True
+
+    def _is_plainly_matched(self, was: Was, prepared: Prepared, raw: bytes, position: int) -> bool:
+        """Count a request whose identities one profile holds alone, and that stays with it; tell whether that is so.
+
+        That profile is the only candidate, so nothing ties and ``previous_mpid`` is not asked; it is found if a login
+        and an immutable identity of the request match, where it has such; nothing is left to link, to refuse or to
+        guard. Neither the time nor the MPID for a new profile plays a part.
+        """
+        usable, policy = prepared.usable, self.policy
+        if was.mpid is None or not usable.walk or usable.dropped:
+            return False
+        profile = self.world.sole_holder(prepared)
+        if profile is None:
+            return False
+        known = not policy.login.isdisjoint(profile.held)
+        if not usable.login and (known or (prepared.request.kind == "logout" and policy.on_logout == "create")):
+            return False
+        if not usable.immutable and not policy.immutable.isdisjoint(profile.held):
+            return False
+        if known != was.known or not self.tally.stays(was.mpid, profile.mpid):
+            return False
+        if was.changes or was.trace.dropped or was.trace.refused:
+            self._recorded(was)
+        if prepared.request.kind == "batch":
+            number = self._numbers[was.mpid]
+            self._batch(position, number, self.tally.partner[number])
+        self.world.settle(profile.mpid, _mark(raw, known))
+        return True
+
+    def _both_make(self, was: Was, known: bool) -> bool:
         """Count a request that makes the same new user both ways, as most do; tell whether it is one."""
         made = was.changes[0]
-        if type(made) is not Create or was.known != decision.known or was.trace.dropped or was.trace.refused:
+        if type(made) is not Create or was.known != known or was.trace.dropped or was.trace.refused:
             return False
         login = self.was.login
         known_by = 0

@@ -7,9 +7,8 @@ third of the memory.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
@@ -39,7 +38,7 @@ from oneself.identity import (
     prepare,
 )
 
-__all__ = ["UNPACKED", "World"]
+__all__ = ["MARK", "UNPACKED", "World"]
 
 UNPACKED = 1_000_000
 """So many profiles and identities are kept ready; with more, all are packed."""
@@ -60,17 +59,25 @@ _rows = msgspec.msgpack.Decoder(_Rows).decode
 _NOBODY: _Rows = []
 """The holders of an identity that nobody holds; never changed, as changes make new lists."""
 
+_NO_MORE: Final[dict[str, int]] = {}
+
+MARK: Final = 16
+"""A mark has so many bytes."""
+
+_NO_MARK: Final = bytes(MARK)
+
 
 class World:
     """One space's identity state, whole.
 
-    ``view`` is the state as the core sees it, but for what is packed. ``settled`` has marks of requests (``settle``)
-    by the numbers of profiles: one stands as long as the profile is the answer to it, without a change.
+    ``view`` is the state as the core sees it, but for what is packed. ``settled`` has the mark of a request
+    (``settle``) by the number of a profile, zeros where there is none: it stands as long as the profile is the answer
+    to that request, without a change.
     """
 
     def __init__(self, numbers: Numbers | None = None, unpacked: int = UNPACKED) -> None:
         self.view = View()
-        self.settled = array("q", [0])
+        self.settled = bytearray(MARK)
         self._limit = unpacked
         self._numbers = Numbers() if numbers is None else numbers
         self._packed: list[bytes] = []  # the profiles by their numbers, empty where there is none
@@ -148,29 +155,54 @@ class World:
                 holders[identity] = _NOBODY
         return self.view
 
-    def settle(self, prepared: Prepared, decision: Decision, mark: int) -> None:
-        """Mark the answer of a decision, if nothing but that profile and its holding of each identity decided it.
-
-        Then the same request has the same answer until the profile, or who holds one of the identities, changes; a
-        guard counts as a change of its holder. Only for decisions without changes on a kind that resolves.
-        """
-        trace, mpid = decision.trace, decision.mpid
-        if mpid is None or trace.tie or trace.dropped or trace.refused:
-            return
-        holders = self.view.holders
+    def sole_holder(self, prepared: Prepared) -> Profile | None:
+        """Return the profile that holds every identity of a request alone, none of which is guarded, if one does."""
+        view = self.seen(prepared)
+        holders, guarded, found = view.holders, view.guarded, 0
         for identity in prepared.identities:
             rows = holders[identity]
-            if len(rows) != 1 or rows[0][1] != mpid:
-                return
-        number = self._numbers.of(mpid)
-        if number >= len(self.settled):
-            self.settled.frombytes(bytes(8 * (len(self._numbers) + _BLOCK - len(self.settled))))
-        self.settled[number] = mark
+            if len(rows) != 1 or (guarded and identity in guarded):
+                return None
+            if rows[0][1] != found:
+                if found:
+                    return None
+                found = rows[0][1]
+        return view.profiles[found] if found else None
+
+    def settle(self, mpid: int, mark: bytes) -> None:
+        """Mark a profile as the answer to a request whose identities it holds alone, and that changes nothing.
+
+        The same request then has the same answer until the profile, or who holds one of the identities, changes; a
+        guard counts as a change of its holder.
+        """
+        place = self._numbers.of(mpid) * MARK
+        if place >= len(self.settled):
+            self.settled += bytes(MARK * (len(self._numbers) + _BLOCK) - len(self.settled))
+        self.settled[place : place + MARK] = mark
 
     def _unsettle(self, mpid: int) -> None:
-        number = self._numbers.numbers.get(mpid, 0)
-        if number < len(self.settled):
-            self.settled[number] = 0
+        place = self._numbers.numbers.get(mpid, 0) * MARK
+        if place < len(self.settled):
+            self.settled[place : place + MARK] = _NO_MARK
+
+    def is_unheard(self, identities: Iterable[Identity]) -> bool:
+        """Tell whether nobody holds any of some identities, and none of them is guarded."""
+        ready, packed, guarded = self.view.holders, self._holders, self.view.guarded
+        for identity in identities:
+            if ready.get(identity) or (guarded and identity in guarded):
+                return False
+            if packed and identity not in ready and identity[1] in packed.get(identity[0], ()):
+                return False
+        return True
+
+    def make(self, mpid: int, identities: Sequence[Identity], position: int) -> None:
+        """Make a profile that holds identities of different types, which nobody holds, as its changes would."""
+        holders = self.view.holders
+        held: dict[str, dict[str, int]] = {}
+        for identity in identities:
+            held[identity[0]] = {identity[1]: position}
+            holders[identity] = [(position, mpid)]
+        self.view.profiles[mpid] = Profile(mpid, position, held, _NO_MORE)
 
     def keep(self, changes: Sequence[Change], position: int) -> bool:
         """Make the changes of a decision, which may be one that this state was not asked for.

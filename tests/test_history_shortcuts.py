@@ -1,0 +1,176 @@
+"""What a what-if does not decide comes out as if it had been decided, on random histories (docs/whatif.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from identity_histories import NOW_MS, History, histories, policies, request_of
+from oneself.history.recorded import Recorded, decode
+from oneself.history.trial import Trial
+from oneself.history.world import World
+from oneself.identity import Create, IdentityChange, Policy, PolicySettings, Request, build
+from oneself.journal import Entry, encode
+
+SPACE = "acme/production"
+DEVICE = Request("identify", {"device_application_stamp": "d1"})
+USER = Request("login", {"customerid": "c1", "device_application_stamp": "d1"})
+
+
+def recorded(policy: Policy, requests: Iterable[Request]) -> list[tuple[int, Recorded]]:
+    """Return requests as a server under a policy records them."""
+    world, rows = World(), []
+    for position, request in enumerate(requests, 1):
+        at_ms = NOW_MS + 1_000 * position
+        decision = world.decide(policy, request, at_ms, 1_000 + position)
+        if request.kind == "search":
+            continue
+        world.keep(decision.changes, position)
+        entry = Entry(at_ms, SPACE, "shop/web", 1, request, decision)
+        rows.append((position, decode(encode(entry))))
+    return rows
+
+
+def asked(history: History, again: list[int], as_batches: int) -> list[Request]:
+    """Return the requests of a history, some of them made again and again, some as batches, with releases between."""
+    mpids: list[int] = []
+    world = World()
+    requests: list[Request] = []
+    for position, code in enumerate(history.codes, 1):
+        request = request_of(code, history.types, mpids)
+        decision = world.decide(history.policy, request, NOW_MS, 1_000 + position)
+        world.keep(decision.changes, position)
+        mpids += [change.mpid for change in decision.changes if isinstance(change, Create)]
+        if request.kind == "identify" and as_batches >> position % 8 & 1:
+            request = Request("batch", request.identities)
+        requests.append(request)
+    for place in again:
+        chosen = requests[place % len(requests)]
+        requests.append(Request("release", chosen.identities) if place % 11 == 10 else chosen)
+    return requests
+
+
+def tried(rows: list[tuple[int, Recorded]], policy: Policy, was: Policy, unpacked: int, *, shortcuts: bool) -> Trial:
+    trial = Trial(SPACE, policy, was, shortcuts=shortcuts)
+    trial.world._limit = unpacked
+    for position, entry in rows:
+        trial.take(position, entry)
+        trial.rest()
+    return trial
+
+
+def outcome(trial: Trial) -> dict[str, Any]:
+    """Return all that a trial came to."""
+    world, tally, size = trial.world, trial.tally, len(trial.tally.numbers) + 1
+    held = {identity: world.holders(identity) for identity in world.identities()}
+    return {
+        "profiles": {profile.mpid: profile for profile in world.profiles()},
+        "holders": {identity: list(rows) for identity, rows in held.items() if rows},
+        "further": world.view.further,
+        "guarded": world.view.guarded,
+        "aliases": world.view.aliases,
+        "numbers": list(tally.numbers.mpids),
+        "tally": [list(by[:size]) for by in (tally.made, tally.held, tally.login, tally.partner, tally.requests)],
+        "pairs": list(tally.pairs()),
+        "parted": [tally.parted, tally._on_device, tally.unanswered, tally.newly_answered],
+        "counts": [vars(trial.before), vars(trial.after), trial.decided, trial.left_out, trial.guarded],
+        "batches": [list(trial.batch_at), list(trial.batch_pairs)],
+        "evidence": {pair: trial.evidence_at(place) for pair, place in trial.evidence.items()},
+        "turned": {number: trial.evidence_at(place) for number, place in trial.turned.items()},
+    }
+
+
+def same_both_ways(rows: list[tuple[int, Recorded]], policy: Policy, was: Policy, unpacked: int = 1_000) -> Trial:
+    quick = tried(rows, policy, was, unpacked, shortcuts=True)
+    slow = tried(rows, policy, was, unpacked, shortcuts=False)
+    came_to, expected = outcome(quick), outcome(slow)
+    quick.close()
+    slow.close()
+    assert came_to == expected
+    return quick
+
+
+@settings(max_examples=300)
+@given(
+    history=histories(),
+    other=st.none() | policies(),
+    again=st.lists(st.integers(0, 1 << 16), max_size=60),
+    as_batches=st.integers(0, 255),
+    unpacked=st.sampled_from((0, 3, 1_000)),
+)
+def test_with_and_without_shortcuts_it_comes_to_the_same(
+    history: History, other: Policy | None, again: list[int], as_batches: int, unpacked: int
+) -> None:
+    rows = recorded(history.policy, asked(history, again, as_batches))
+    same_both_ways(rows, history.policy if other is None else other, history.policy, unpacked)
+
+
+def is_settled(trial: Trial) -> bool:
+    return any(trial.world.settled)
+
+
+def play(*requests: Request, **policy: Any) -> Trial:
+    """Record some requests, and try them under the same policy."""
+    rules = build(PolicySettings(**policy))
+    return same_both_ways(recorded(rules, requests), rules, rules)
+
+
+def test_a_device_that_comes_back_is_settled_until_something_of_it_changes() -> None:
+    assert not is_settled(play(DEVICE))
+    assert is_settled(play(DEVICE, DEVICE))
+    assert is_settled(play(DEVICE, DEVICE, DEVICE))
+    assert not is_settled(play(DEVICE, DEVICE, USER)), "the profile gains an identity"
+    other = Request("login", {"customerid": "c2", "device_application_stamp": "d1"})
+    assert not is_settled(play(USER, USER, other)), "somebody else holds the device, too"
+
+
+def test_a_guard_and_a_release_unsettle_whom_the_value_finds() -> None:
+    guards = {"strategy": "profile_link", "max_values_per_profile": 1}
+    first = Request("identify", {"other": "o1", "other2": "a"})
+    again = Request("identify", {"other": "o1"})
+    too_many = Request("identify", {"other": "o1", "other2": "b"})
+    release = Request("release", {"other": "o1"})
+    trial = play(first, again, too_many, again, release, again, again, **guards)
+    assert trial.world.view.guarded == set()
+    assert is_settled(trial)
+    assert not is_settled(play(first, again, again, too_many, **guards))
+
+
+def test_a_logout_that_makes_a_profile_each_time_is_never_settled() -> None:
+    out = Request("logout", {"device_application_stamp": "d1"})
+    assert not is_settled(play(DEVICE, out, out, out))
+    assert is_settled(play(DEVICE, out, out, strategy="best_match"))
+
+
+def test_a_mark_tells_requests_and_what_their_users_were_apart() -> None:
+    rules = build(PolicySettings())
+    rows = recorded(rules, [USER, USER, USER])
+    position, last = rows[-1]
+    turned = msgspec.structs.replace(last, decision=msgspec.structs.replace(last.decision, known=False))
+    same_both_ways([*rows[:-1], (position, turned)], rules, rules)
+
+
+def test_an_immutable_identity_that_does_not_match_is_no_shortcut() -> None:
+    login = {"login": ("customerid", "email"), "unique": ("customerid",)}
+    was = build(PolicySettings("profile_conversion", **login))
+    now = build(PolicySettings("profile_conversion", **login, immutable=("customerid",)))
+    by_mail = Request("identify", {"email": "a@x.org"})
+    rows = recorded(was, [Request("login", {"customerid": "c1", "email": "a@x.org"}), by_mail, by_mail])
+    trial = same_both_ways(rows, now, was)
+    assert len(trial.world) > 1
+
+
+def test_a_guarded_value_that_nobody_holds_any_more_is_no_shortcut() -> None:
+    was, now = (build(PolicySettings("profile_link", max_values_per_profile=limit)) for limit in (0, 1))
+    gone = Request("modify", mpid=1_001, changes=(IdentityChange("other", "o1", None),))
+    rows = recorded(was, [
+        Request("identify", {"other": "o1", "other2": "a"}), Request("identify", {"other": "o1", "other2": "b"}),
+        gone, Request("identify", {"other": "o1"}),
+    ])  # fmt: skip
+    trial = same_both_ways(rows, now, was)
+    assert trial.world.holders(("other", "o1")) == []
+    assert trial.world.view.guarded == {("other", "o1")}
