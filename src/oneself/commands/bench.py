@@ -14,9 +14,11 @@ import click
 from oneself.bench.batches import EVENTS
 from oneself.bench.core import measure_core
 from oneself.bench.figures import core_figures, identity_figures
+from oneself.bench.figures_history import history_figures
 from oneself.bench.figures_scale import scale_figures
 from oneself.bench.figures_users import import_figures, ingest_figures, profile_figures
 from oneself.bench.fill_users import NoRoom
+from oneself.bench.histories import HistoryOptions, measure_history, planned_history_steps
 from oneself.bench.identity import Options, measure_identity, planned_steps
 from oneself.bench.importing import ImportOptions, measure_import, planned_import_steps
 from oneself.bench.ingest import IngestOptions, measure_ingest, planned_ingest_steps
@@ -39,6 +41,7 @@ _BENCHES = {
     "profile": "reads of the Profile API: rate, latency, cost of large profiles",
     "import": "updates from a Parquet file: rows a second",
     "scale": "several server processes on one PostgreSQL, beside the data folder and a rival",
+    "whatif": "a recorded history under another policy: requests a second, memory; why of a hub, an undo",
     "core": "the pure identity core alone",
 }
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
@@ -285,6 +288,33 @@ def scale(
     with _measuring(planned_scale_steps(options)) as step:
         measured = measure_scale(options, step)
     _print(scale_figures(options, measured), as_json)
+
+
+@bench.command()
+@click.option(
+    "--requests", callback=_profiles, metavar="SIZE", default="100k", show_default=True, help="Recorded requests."
+)
+@click.option(
+    "--decisions", callback=_profiles, metavar="SIZE", default="10k", show_default=True, help="Of the one profile."
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Figures are medians of these.")
+@click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where data is made.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the mix of requests.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def whatif(requests: int, decisions: int, rounds: int, folder: Path | None, seed: int, as_json: bool) -> None:
+    """Record a history of the identity mix and try it under the same and another policy: requests a second.
+
+    Then a profile with many decisions is told, and decisions are undone.
+
+    \b
+    Example:
+      oneself bench whatif --requests 10m --rounds 1
+    """
+    configure("warning")
+    options = HistoryOptions(requests=requests, decisions=decisions, rounds=rounds, folder=folder, seed=seed)
+    with _measuring(planned_history_steps(options)) as step:
+        measured = measure_history(options, step)
+    _print(history_figures(options, measured), as_json)
 
 
 @bench.command()
