@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -196,7 +195,10 @@ async def test_an_engine_that_was_not_started_takes_no_calls(tmp_path: Path) -> 
 
 async def test_each_group_is_reported_with_its_size(tmp_path: Path) -> None:
     sizes: list[int] = []
-    report: Callable[[int, float], None] = lambda size, seconds: sizes.append(size if seconds > 0 else -1)  # noqa: E731
+
+    def report(size: int, seconds: float, writing: float) -> None:
+        sizes.append(size if 0 < writing < seconds else -1)
+
     async with working(tmp_path, on_group=report) as (engine, _):
         await all_of(engine, logout(), logout(), logout())
         await engine.submit(identify())

@@ -73,7 +73,7 @@ def test_metrics_count_requests_by_documented_path_and_status() -> None:
 def test_metrics_tell_how_calls_are_grouped() -> None:
     groups = Groups()
     for size in (1, 1, 3, 300):
-        groups.record(size, 0.004)
+        groups.record(size, 0.004, 0.001)
     answer = ask(create_app(CONFIG, StrawEngine(), collectors=[groups]), "GET", "/metrics")
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     sizes = {sample.labels.get("le", sample.name): sample.value for sample in families["oneself_group_size"].samples}

@@ -82,7 +82,7 @@ class Engine:
         max_waiting: int = MAX_WAITING,
         clock: Callable[[], int] = clock_ms,
         mpids: Callable[[], int] | None = None,
-        on_group: Callable[[int, float], None] | None = None,
+        on_group: Callable[[int, float, float], None] | None = None,
     ) -> None:
         self.store = store
         self.policies = Policies(store, scopes)
@@ -305,6 +305,7 @@ class Engine:
     ) -> bool:
         """Answer a group when it is durable; tell whether it is."""
         failure: Exception | None = None
+        began = time.perf_counter()
         try:
             await durable
         except Conflict as conflict:
@@ -313,6 +314,7 @@ class Engine:
             failure = conflict
         except Exception as error:
             failure = error
+        writing = time.perf_counter() - began
         self._enough = 1
         self._wake.set()
         if failure is not None:
@@ -332,7 +334,7 @@ class Engine:
             rate = len(group) / seconds
             self._rate += 0.2 * (rate - self._rate) if self._rate else rate
         if self._on_group is not None:
-            self._on_group(len(group), seconds)
+            self._on_group(len(group), seconds, writing)
         return True
 
     def _tell(self, batches: list[tuple[int, Entry, BatchRecord | None]]) -> None:

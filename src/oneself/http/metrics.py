@@ -83,22 +83,28 @@ class Gauge(Collector):
 
 
 class Groups(Collector):
-    """The groups in which an engine answers; give it ``record`` to call with each group's size and seconds."""
+    """The groups in which an engine answers; give it ``record`` to call with each group's size and seconds.
+
+    The seconds are those of all, and those of them for which the group was being made durable.
+    """
 
     def __init__(self) -> None:
         self._sizes = _Histogram(SIZES)
         self._seconds = _Histogram(SECONDS)
+        self._writing = _Histogram(SECONDS)
 
-    def record(self, size: int, seconds: float) -> None:
+    def record(self, size: int, seconds: float, writing: float) -> None:
         """Count one group."""
         self._sizes.observe(size)
         self._seconds.observe(seconds)
+        self._writing.observe(writing)
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
         sizes = HistogramMetricFamily("oneself_group_size", "Calls that were answered together.")
         seconds = HistogramMetricFamily("oneself_group_seconds", "Seconds from reading a group to its answers.")
-        return [self._sizes.add_to(sizes, []), self._seconds.add_to(seconds, [])]
+        writing = HistogramMetricFamily("oneself_durable_seconds", "Seconds of these until a group was durable.")
+        return [self._sizes.add_to(sizes, []), self._seconds.add_to(seconds, []), self._writing.add_to(writing, [])]
 
 
 class Ingestion(Collector):

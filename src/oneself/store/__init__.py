@@ -61,8 +61,8 @@ __all__ = [
     "is_expired",
     "is_removed",
     "merged_user",
-    "owner_of",
     "next_version",
+    "owner_of",
     "rows_touched",
     "timeline",
 ]
