@@ -8,16 +8,9 @@ import msgspec
 
 from oneself.store.contract import Store
 from oneself.store.embedded import EmbeddedStore
+from oneself.store.url import database_name
 
-__all__ = ["Place", "database_name"]
-
-
-def database_name(url: str) -> str:
-    """Return what may be told of a database's URL: ``HOST:PORT/NAME``, without credentials."""
-    place, _, query = url.partition("://")[2].partition("?")
-    if "@" in query and "@" not in place and ":" in place.partition("/")[0]:
-        return "of an unreadable URL"  # there is a "?" in what may be a password
-    return place.rpartition("@")[2] or "of the environment"
+__all__ = ["Place"]
 
 
 class Place(msgspec.Struct, frozen=True):

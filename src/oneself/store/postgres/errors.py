@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
-from oneself.store.place import database_name
+from oneself.store.url import database_name
 
 __all__ = ["URL_IS_WRONG", "Address", "is_lost", "is_passing", "is_unknown", "plain", "plain_errors"]
 
