@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from oneself.identity import Alias, Change, Create, Decision, Identity, Refused, Request, Trace
+from oneself.identity import Alias, Change, Create, Decision, Identity, Refused, Remove, Request, Revive, Trace
 from oneself.journal import Entry
 from oneself.store import EmbeddedStore, Reading, Store, Wanted
 from oneself.store.embedded import store as embedded
@@ -60,7 +60,7 @@ def wanted_by(drafts: Iterable[Draft]) -> dict[str, Wanted]:
         for change in made.changes:
             if isinstance(change, Alias):
                 wanted.mpids |= {change.source, change.destination}
-            elif isinstance(change, Create):
+            elif isinstance(change, Create | Remove | Revive):
                 wanted.mpids.add(change.mpid)
             else:
                 wanted.identities.add((change.type, change.value))

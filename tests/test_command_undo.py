@@ -58,6 +58,19 @@ def test_the_worked_example_prints_what_its_page_says(run: Run) -> None:
     assert "Nothing is different." in replayed.output, replayed.output
 
 
+def test_why_says_what_became_of_a_decision(run: Run) -> None:
+    assert "since decision" not in run("why", "ana-signs-up").output
+    assert run("undo", "ana-signs-up", "--later", "redecide", "--yes").exit_code == 0
+    assert "  since decision 505 it is undone\n" in run("why", "ana-signs-up").output
+    told = run("why", "ana-logs-in-on-tv").output
+    assert "  since decision 505 it is made again: MPID -659314400521909595\n" in told
+    undone = run("why", "--decision", "505").output
+    assert "decision 3 is undone" in undone
+    assert f"customerid 'C-1001' was not linked to MPID {ANA}" in undone
+    assert run("undo", "505", "--yes").exit_code == 0
+    assert f"  since decision 506 it counts again: MPID {ANA}\n" in run("why", "ana-signs-up").output
+
+
 def test_a_dry_run_changes_nothing_and_json_has_everything(run: Run, shop: Path) -> None:
     before = {path.name: path.read_bytes() for path in shop.iterdir() if path.suffix == ".db"}
     told = json.loads(run("undo", "ana-signs-up", "--later", "redecide", "--dry-run", "--json").output)

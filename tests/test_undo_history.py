@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from oneself.history import as_of, replay, what_if
 from oneself.history.life import life
 from oneself.history.recorded import Span
 from oneself.history.split import plan_split
+from oneself.history.undo import NotUndone
 from oneself.identity import Request, build
 from oneself.store import UNDONE
 from store_factories import Backend
@@ -47,12 +49,8 @@ async def test_a_replay_and_a_what_if_of_undone_histories_find_nothing_different
                     kinds = {entry.request.kind for entry in (await it.store.entries_at([position])).values()}
                     if kinds == {"undo"} and dice.random() < 0.5:
                         continue
-                    try:
-                        made = await it.undo(position, later="redecide")
-                    except Exception as error:
-                        assert "undone already" in str(error), error
-                    else:
-                        undone += made.plan is not None
+                    with suppress(NotUndone):  # some are undone already
+                        undone += (await it.undo(position, later="redecide")).plan is not None
                 await it.rest()
             await it.flushed()
             found = await replay(it.store)

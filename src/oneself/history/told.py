@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from oneself.explain import explain
+from oneself.history.standing import standings
 from oneself.identity import (
     Alias,
     AliasOutcome,
@@ -138,7 +139,13 @@ async def entries_of(store: Store, positions: Iterable[int]) -> dict[int, Entry]
 
 async def decisions_told(store: Store, positions: Iterable[int]) -> list[Told]:
     """Return the decisions at some positions, in their order."""
-    return [tell(position, entry) for position, entry in (await entries_of(store, positions)).items()]
+    entries = await entries_of(store, positions)
+    told = [tell(position, entry) for position, entry in entries.items()]
+    for position, words in (await standings(store, entries)).items():
+        for one in told:
+            if one.position == position:
+                one.words.append(words)
+    return told
 
 
 async def request_told(store: Store, request_id: str) -> list[Told]:

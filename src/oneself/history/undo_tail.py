@@ -111,7 +111,7 @@ class Tail:
         revised = self._revised_about(about)
         found = {
             position: entry
-            async for position, entry, speaks in self._all(about)
+            async for position, entry, speaks in self._all(about, revised)
             if position in revised or speaks.meets(about)
         }
         if not self._revised_about(about) <= revised:  # an undo turned up on the way
@@ -131,7 +131,10 @@ class Tail:
             if (row.mpid in about.mpids and row.mpid is not None) or touched_by(row.changes).meets(about)
         }
 
-    async def _all(self, about: Mentioned | None) -> AsyncIterator[tuple[int, Entry, Mentioned]]:
+    async def _all(
+        self, about: Mentioned | None, anyway: Collection[int] = ()
+    ) -> AsyncIterator[tuple[int, Entry, Mentioned]]:
+        """Yield all decisions, or at least those that speak of some identities and profiles, and some ``anyway``."""
         if self._cache is not None:
             for row in self._cache:
                 yield row
@@ -142,7 +145,7 @@ class Tail:
             for position, body in chunk:
                 if position > self.last:
                     break
-                if needles is not None and not any(needle in body for needle in needles):
+                if needles is not None and not any(needle in body for needle in needles) and position not in anyway:
                     continue
                 entry = decode(body)
                 if entry.space != self.space:

@@ -226,7 +226,7 @@ class Effects:
         self.requests: dict[bytes, int] = {}
         self.profiles: dict[int, tuple[str, Profile]] = {}
         self.linked: dict[tuple[bytes, int, int], None] = {}  # (key, position, mpid), in the order of positions
-        self.unlinked: list[tuple[bytes, int, int]] = []
+        self.unlinked: dict[tuple[bytes, int, int], None] = {}
         self.further: dict[tuple[int, str, str], int | None] = {}  # mpid, type, value: position, None where gone
         self.history: list[History] = []
         # key: (space, type, value, why, position), None where released
@@ -405,7 +405,7 @@ class Reading:
         if row in effects.linked:
             del effects.linked[row]
         else:
-            effects.unlinked.append(row)
+            effects.unlinked[row] = None
         return linked
 
     def keep_past(self, mpid: int, ended: int, identity: Identity, linked: int, why: str, moved_to: int) -> None:

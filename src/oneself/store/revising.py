@@ -107,7 +107,11 @@ def revise(reading: Reading, view: View, space: str, change: Revision, position:
     if isinstance(change, Restore):
         identity = (change.type, change.value)
         apply(view, change, position)
-        effects.linked[holder_key(space, *identity), change.linked, change.mpid] = None
+        row = holder_key(space, *identity), change.linked, change.mpid
+        if row in effects.unlinked:  # it went and came back within the group
+            del effects.unlinked[row]
+        else:
+            effects.linked[row] = None
         if (change.mpid, identity) in view.further:
             effects.further[change.mpid, change.type, change.value] = change.linked
     elif isinstance(change, Withdraw):
@@ -122,7 +126,11 @@ def revise(reading: Reading, view: View, space: str, change: Revision, position:
             change.mpid, change.ended, (change.type, change.value), change.linked, change.why, change.moved_to
         )
     elif isinstance(change, NoPast):
-        effects.history_gone.append((change.mpid, change.ended, change.type, change.value))
+        gone = (change.mpid, change.ended, change.type, change.value)
+        effects.history_gone.append(gone)
+        if any(row.ended == change.ended for row in effects.history):  # of the same group, as a recovery has it
+            kept = [row for row in effects.history if (row.mpid, row.ended, row.type, row.value) != gone]
+            effects.history = kept
     elif isinstance(change, Reguard):
         apply(view, change, position)
         key = holder_key(space, change.type, change.value)

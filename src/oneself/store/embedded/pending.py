@@ -82,10 +82,11 @@ class Generation:
         self.inputs |= effects.inputs
         first = effects.entries[0][0]
         for key, at, mpid in effects.linked:
-            self.linked.setdefault(key, []).append((at, mpid))
-            if at < first:
+            rows = self.linked.setdefault(key, [])
+            if at < first or (rows and at < rows[-1][0]):
                 self.restored.add(key)
                 self.unlinked.get(key, set()).discard((at, mpid))
+            rows.append((at, mpid))
         for key, at, mpid in effects.unlinked:
             self._unlink(key, (at, mpid))
         for (mpid, type_, value), last in effects.further.items():
