@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 _CHUNK = 65_536
@@ -17,9 +17,11 @@ class Proxy:
     database has done what it was asked, and nobody is told. ``swallow_next`` does so once, with the answer to a
     request that has these bytes in it, and with ``then_refuse`` nobody gets in from then on, until ``refuse`` is off
     again. A request with ``hold_next`` in it is kept back until ``let_flow``, while its client is cut off at once.
+    ``overhear`` is told of each piece that a connection sends.
     """
 
     def __init__(self, target: tuple[str, int], dice: random.Random) -> None:
+        self.overhear: Callable[[object, bytes], None] = lambda connection, data: None
         self.port = 0
         self.swallow = 0.0
         self.swallow_next = b""
@@ -67,6 +69,7 @@ class Proxy:
     async def _ask(self, reader: asyncio.StreamReader, pair: _Pair) -> None:
         with suppress(OSError):
             while data := await self._read(reader):
+                self.overhear(pair, data)
                 if self.hold_next and self.hold_next in data:
                     self.hold_next = b""
                     self.held += 1

@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from engine_at_work import all_of, identify, logout, running
+from engine_at_work import SPACE, all_of, identify, logout, running
 from journal_fold import assert_store_is, fold_of
-from oneself.engine import Engine
+from oneself.engine import Call, Engine
 from oneself.errors import StoreUnavailable
+from oneself.identity import IdentityChange, Request
 from oneself.store.postgres import PostgresStore, commit, database
 from own_database import Breakable, breakable
 from postgres_server import asked
@@ -143,6 +144,32 @@ async def test_a_commit_whose_end_cannot_be_found_out_is_refused_and_its_repetit
         assert again.repeated
         assert again.position == 2
     await assert_is_sound(url, 2)
+
+
+async def test_nothing_is_parsed_while_the_journals_head_is_locked(cluster: Breakable) -> None:
+    """A server that stood still between the parsing of a statement and its running would hold up all others."""
+    inside: set[object] = set()
+    said: list[bytes] = []
+
+    def overhear(connection: object, data: bytes) -> None:
+        if connection in inside:
+            said.append(data[:1])
+        if data[:1] == b"Q" and b"READ COMMITTED" in data:
+            inside.add(connection)
+        elif data[:1] == b"Q" and b"COMMIT" in data:
+            inside.discard(connection)
+
+    async with far_away(cluster) as (engine, proxy, url):
+        proxy.overhear = overhear
+        mpid = (await engine.submit(identify(email="a@example.com", other="o1"))).decision.mpid
+        for number in range(4):
+            away = IdentityChange("other", f"o{number + 1}", f"o{number + 2}")
+            await engine.submit(Call(SPACE, "shop/web", Request("modify", mpid=mpid, changes=(away,))))
+        proxy.swallow_next = LOGOUT
+        await engine.submit(logout())
+    assert said.count(b"B") > 8  # statements are bound and run …
+    assert b"P" not in said  # … and none of them is parsed
+    await assert_is_sound(url, 7)
 
 
 async def test_nothing_is_answered_before_the_standby_has_it_and_no_commit_is_cancelled(

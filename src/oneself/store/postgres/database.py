@@ -76,6 +76,14 @@ _IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '5s'"
 BEGIN: Final = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_IDLE}"
 
 
+class Parsing(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that knows which statements it had ``parsed``; all that it ran are kept so."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.parsed: set[str] = set()
+
+
 class Database:
     """A database that is open between ``open`` and ``close``."""
 
@@ -110,7 +118,7 @@ class Database:
     async def _pool(self, hosts: Hosts, most: int) -> Any:
         return await asyncpg.create_pool(
             connect=hosts.connect, min_size=0, max_size=most, init=_tune, reset=_leave,
-            max_cached_statement_lifetime=0,
+            connection_class=Parsing, max_cached_statement_lifetime=0, statement_cache_size=1_000,
         )  # fmt: skip
 
     # -- statements --------------------------------------------------------------------------------------------
