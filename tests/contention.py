@@ -24,6 +24,7 @@ login = ["customerid", "email"]
 unique = ["customerid", "email"]
 max_known_profiles_per_value = 3
 max_values_per_profile = 12
+alias_delay = 0
 """
 CONFIG = shop(POLICY)
 """A shop whose users soon share devices, whose values soon are guarded, and where anonymous users become known."""
@@ -145,7 +146,8 @@ class Fight:
         self._count += 1
         id_ = f"{self._name}-{self._count}"
         kind = dice.choices(
-            ("identify", "login", "logout", "modify", "search", "read_only", "batch"), (28, 24, 8, 14, 8, 6, 12)
+            ("identify", "login", "logout", "modify", "search", "read_only", "batch", "alias"),
+            (28, 24, 8, 14, 8, 6, 12, 3),
         )[0]
         made = id_, kind, *self._request(dice, kind, id_)
         if kind not in _READS:
@@ -155,11 +157,15 @@ class Fight:
     def _request(self, dice: random.Random, kind: str, id_: str) -> tuple[str, dict[str, Any]]:
         if kind == "batch":
             return "/v2/events", self._batch(dice, id_)
+        if kind == "alias" and len(self._mpids) > 1:
+            source, destination = dice.sample(self._mpids, 2)
+            data = {"source_mpid": source, "destination_mpid": destination}
+            return "/v1/identity/server-key/Alias", _body(id_, data=data)
         if kind == "modify" and self._mpids:
             listed = [change for change in (_change(dice) for _ in range(dice.randrange(1, 3))) if change]
             changes = listed or [{"identity_type": "other", "old_value": None, "new_value": "o1"}]
             return f"/v1/{dice.choice(self._mpids)}/modify", _body(id_, identity_changes=changes)
-        if kind in ("modify", "read_only"):
+        if kind in ("modify", "alias", "read_only"):
             flags = "?read_only=true" if kind == "read_only" else ""
             return f"/v1/identify{flags}", _body("" if flags else id_, known_identities=_identities(dice))
         known = _identities(dice, login=kind == "login")

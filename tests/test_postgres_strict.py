@@ -47,6 +47,7 @@ async def _fight(url: str, folder: Path, seed: str) -> Fight:
     async with Servers(url, folder, 3) as servers:
         async with Fight(servers.ports, "f", seed) as fight:
             await asyncio.sleep(SECONDS)
+        await asyncio.sleep(2)  # what aliases are due is decided
         servers.stop()
         servers.assert_logs_are_good()
     return fight
