@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from oneself.engine import ENVIRONMENTS
-from oneself.history import Life
+from oneself.history import Life, Report
 from oneself.history.undo_report import UndoReport
 from oneself.http.admin.guards import MOST_GUARDED, GuardedPage, ReleaseBody, Released
 from oneself.http.admin.policies import MOST_VERSIONS, PolicyVersions, PolicyView, PromoteBody, RestoreBody
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS
 from oneself.http.admin.undo import SplitBody, UndoBody
+from oneself.http.admin.whatif import WhatIf, WhatIfBody
 from oneself.http.admin.why import MOST_DECISIONS, Decisions, IdentityLives
 from oneself.identity.names import FROM_EVENTS
 
@@ -20,6 +21,7 @@ __all__ = ["HISTORY_TYPES", "history_paths"]
 HISTORY_TYPES: Final = [
     Life, Decisions, IdentityLives, PolicyVersions, PolicyView, PromoteBody, RestoreBody, GuardedPage, Released,
     ReleaseBody, UndoReport, UndoBody, SplitBody,
+    Report, WhatIf, WhatIfBody,
 ]  # fmt: skip
 
 _TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}]
@@ -115,6 +117,7 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
                 "SplitBody", required=True, statuses=_CONFLICT,
             ),
         },
+        **_whatif_paths(errors),
         f"{_HERE}/policies/{{version}}": {
             "parameters": [_WORKSPACE, _VERSION],
             "get": _get(errors, "One policy version.", _json("PolicyView", "The version.")),
@@ -127,6 +130,30 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
             ),
         },
     }  # fmt: skip
+
+
+def _whatif_paths(errors: Errors) -> dict[str, Any]:
+    started = _post(errors, "Try another policy on the record.", {}, "WhatIfBody", required=True)
+    started["responses"] = {"202": _json("WhatIf", "It has begun."), **errors(_CONFLICT)}
+    stopped = {"200": _json("WhatIf", "What became of it."), **errors((*_READ, "409"))}
+    report = _json("Report", "The report.")
+    report["content"]["text/html"] = {"schema": {"type": "string"}}
+    form = _query("format", {"type": "string", "enum": ["json", "html"]}, "As JSON, or as a page of its own.")
+    return {
+        f"{_HERE}/whatif": {
+            "parameters": [_WORKSPACE],
+            "get": _get(errors, "How far the latest what-if is.", _json("WhatIf", "The latest what-if.")),
+            "post": started,
+        },
+        f"{_HERE}/whatif/report": {
+            "parameters": [_WORKSPACE],
+            "get": _get(errors, "What the latest what-if found.", report, form),
+        },
+        f"{_HERE}/whatif/stop": {
+            "parameters": [_WORKSPACE],
+            "post": {"summary": "Stop the what-if that runs.", "security": _TOKEN, "responses": stopped},
+        },
+    }
 
 
 def _get(errors: Errors, summary: str, answer: dict[str, Any], *parameters: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from oneself.http.admin.quarantine import QuarantineRoutes
 from oneself.http.admin.timeline import TimelineRoutes
 from oneself.http.admin.undo import UndoRoutes
 from oneself.http.admin.users import UserRoutes
+from oneself.http.admin.whatif import WhatIfRoutes
 from oneself.http.admin.why import WhyRoutes
 from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
 from oneself.http.exchange import Handler
@@ -53,6 +54,7 @@ class AdminRoutes:
         policies = PolicyRoutes(config, access, engine, clock)
         why, guards = WhyRoutes(access, engine), GuardRoutes(access, engine)
         undo = UndoRoutes(config, access, engine)
+        self._whatif = whatif = WhatIfRoutes(access, engine, clock)
         self.paths: list[tuple[str, frozenset[str], Handler]] = [
             ("/admin/workspaces", _GET, workspaces.workspaces),
             (f"{_WORKSPACE}/users", _GET, users.search),
@@ -72,10 +74,14 @@ class AdminRoutes:
             (f"{_WORKSPACE}/why", _GET, why.why),
             (f"{_WORKSPACE}/undo", _POST, undo.undo),
             (f"{_WORKSPACE}/split", _POST, undo.split),
+            (f"{_WORKSPACE}/whatif", _GET | _POST, whatif.whatif),
+            (f"{_WORKSPACE}/whatif/report", _GET, whatif.report),
+            (f"{_WORKSPACE}/whatif/stop", _POST, whatif.stop),
             (f"{_WORKSPACE}/guards", _GET, guards.guarded),
             (f"{_WORKSPACE}/guards/release", _POST, guards.release),
         ]
 
     def end_streams(self) -> None:
-        """End every live stream: the server stops."""
+        """End every live stream, and a what-if that runs: the server stops."""
         self._feed.end()
+        self._whatif.end()
