@@ -144,6 +144,35 @@ def test_an_older_schema_is_told_to_those_who_may_not_upgrade_it(cluster: Breaka
     asyncio.run(go())
 
 
+def test_what_is_usual_in_a_database_does_not_make_answers_less_durable_or_commits_cancelled(
+    cluster: Breakable,
+) -> None:
+    async def go() -> None:
+        url = cluster.database()
+        name = url.rpartition("/")[2]
+        usual = {
+            "synchronous_commit": "off",
+            "statement_timeout": "10ms",
+            "default_transaction_isolation": "serializable",
+        }
+        for setting, value in usual.items():
+            await asyncio.to_thread(asked, f"ALTER DATABASE {name} SET {setting} = '{value}'", url=url)
+        store = PostgresStore(url)
+        await store.open()
+        try:
+            async with store.database.connection(in_path=True) as connection:
+                found = {setting: await connection.fetchval(f"SHOW {setting}") for setting in usual}
+        finally:
+            await store.close()
+        assert found == {
+            "synchronous_commit": "on",
+            "statement_timeout": "0",
+            "default_transaction_isolation": "read committed",
+        }
+
+    asyncio.run(go())
+
+
 # -- databases that are not ------------------------------------------------------------------------------------------
 
 
