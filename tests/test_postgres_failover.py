@@ -44,7 +44,8 @@ async def _fail_over(folder: Path, dice: random.Random) -> None:
             clusters.append(standby)
             hosts = [f"127.0.0.1:{cluster.port}" for cluster in (primary, standby)]
             dice.shuffle(hosts)
-            url = f"postgresql://postgres@{','.join(hosts)}/{name}"
+            said = "" if round_ % 2 else "?target_session_attrs=read-write"  # as it is where nothing is said
+            url = f"postgresql://postgres@{','.join(hosts)}/{name}{said}"
             async with Servers(url, folder / str(round_)) as servers:
                 strike = primary.freeze if round_ % 2 else primary.kill
                 fight = await _lose(servers, strike, standby, f"f{round_}", dice)
