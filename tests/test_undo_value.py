@@ -1,4 +1,4 @@
-"""Undoing all that one identity value caused: it is as if the value had been guarded from the first (docs/undo.md)."""
+"""Undoing all that an identity value caused: it is as if it had been guarded from the first (docs/undo.md)."""
 
 from __future__ import annotations
 

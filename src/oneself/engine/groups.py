@@ -92,6 +92,7 @@ def wanted_by(group: list[Waiting]) -> tuple[dict[str, Wanted], list[bytes]]:
         if waiting.call.plan is not None:
             wanted.identities.update(waiting.call.plan.about.identities)
             wanted.mpids.update(waiting.call.plan.profiles)
+            wanted.aliases.update(waiting.call.plan.aliases)
         wanted.identities.update(waiting.prepared.identities)
         wanted.mpids.update(waiting.prepared.mpids)
         wanted.aliases.update(waiting.prepared.aliases)

@@ -109,9 +109,7 @@ class Again:
         now = self._counting.of(position, entry)
         if position in self._left_out:
             now = self._left_out[position]
-        elif entry.request.kind == "undo":
-            now = now._replace(changes=[one for one in now.changes if isinstance(one, Guard)])
-        elif position in self._again and position > self._settled and now.standing not in _PINNED:
+        elif self._is_made_again(position, entry, now):
             now = self._made_again(position, entry, was, now)
         if (now.changes, now.mpid) != (was.changes, was.mpid):
             self.counted[position] = now
@@ -136,6 +134,10 @@ class Again:
         if mpid in self._past.present:
             self.grown.mpids.add(mpid)
         return False
+
+    def _is_made_again(self, position: int, entry: Entry, now: Counted) -> bool:
+        settled = position <= self._settled or now.standing in _PINNED or entry.request.kind == "undo"
+        return position in self._again and not settled
 
     def _grow(self, counted: Counted) -> None:
         self.grown.add(touched_by(counted.changes))

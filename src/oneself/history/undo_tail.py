@@ -62,9 +62,11 @@ class Counting:
         """Return what a decision counts for."""
         row = self._revised.get(position)
         decision = entry.decision
-        if row is None or (row.standing == "restored" and row.mpid == decision.mpid):
-            return Counted(decision.mpid, [one for one in decision.changes if isinstance(one, OF_IDENTITIES)])
-        return Counted(row.mpid, [one for one in row.changes if isinstance(one, OF_IDENTITIES)], row.standing)
+        # What else an undo says is about other decisions, which count for it already.
+        kinds = Guard if entry.request.kind == "undo" else OF_IDENTITIES
+        if row is None:
+            return Counted(decision.mpid, [one for one in decision.changes if isinstance(one, kinds)])
+        return Counted(row.mpid, [one for one in row.changes if isinstance(one, kinds)], row.standing)
 
     def is_undone(self, position: int) -> bool:
         """Tell whether a decision is undone as a whole."""

@@ -46,8 +46,9 @@ def apply(view: View, change: Change, position: int) -> None:
         view.aliases[position] = AliasRow(position, *msgspec.structs.astuple(change))
     elif isinstance(change, AliasOutcome):
         row = view.aliases[change.position]
+        processed = 0 if change.outcome == "waiting" else position
         view.aliases[change.position] = msgspec.structs.replace(
-            row, outcome=change.outcome, why=change.why, processed=position
+            row, outcome=change.outcome, why=change.why, processed=processed
         )
     elif isinstance(change, Expire) and change.mpid in view.stored:
         stored = view.stored[change.mpid]

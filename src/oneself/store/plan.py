@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from oneself.identity import Decision, Mentioned, Profile
+from oneself.identity import AliasOutcome, Decision, Mentioned, Profile
 from oneself.store.revising import Rewritten
 
 __all__ = ["Plan"]
@@ -22,3 +22,8 @@ class Plan(msgspec.Struct, frozen=True):
     about: Mentioned
     profiles: dict[int, Profile | None]
     rows: Rewritten = Rewritten()
+
+    @property
+    def aliases(self) -> list[int]:
+        """The positions of the aliases that become something else."""
+        return [change.position for change in self.decision.changes if isinstance(change, AliasOutcome)]
