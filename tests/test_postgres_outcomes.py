@@ -177,6 +177,7 @@ async def test_nothing_is_answered_before_the_standby_has_it_and_no_commit_is_ca
 ) -> None:
     """A cancelled commit would be there, and could be answered, and be lost with the primary."""
     monkeypatch.setattr(commit, "UNKNOWN_SECONDS", 0.2)
+    monkeypatch.setattr(commit, "PATH_SECONDS", 0.5)
     monkeypatch.setattr(database, "PATH_SECONDS", 0.5)
     with breakable() as primary:
         standby = await asyncio.to_thread(primary.standby)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from oneself.errors import Conflict, StoreDamaged, StoreUnavailable, StoreVersion
-from oneself.store.postgres.database import BEGIN, Connection, Database, Record, pause
+from oneself.store.postgres.database import BEGIN, PATH_SECONDS, Connection, Database, Record, pause
 from oneself.store.postgres.errors import is_lost, is_passing, is_unknown, plain_errors
 from oneself.store.postgres.migrate import outdated
 from oneself.store.postgres.rows import Bodies, rows_of, takes_rows_away, text
@@ -32,6 +32,9 @@ _log = structlog.get_logger("oneself.store")
 
 RETRY_SECONDS: Final = 3.0
 """So long a commit is tried again that failed for a passing reason …"""
+
+ROWS_A_SECOND: Final = 500
+"""A group has the time of all that an answer waits for, and more where it has more rows than these."""
 
 UNKNOWN_SECONDS: Final = 10.0
 """… and so long it is asked what became of one whose answer was lost."""
@@ -84,7 +87,7 @@ class Committer:
     async def _try(self, group: _Group) -> bool:
         """Commit a group; return False where it may be tried again."""
         group.sent = False
-        async with self._database.connection(in_path=True) as connection:
+        async with self._database.connection(in_path=True, seconds=group.seconds) as connection:
             if takes_rows_away(group.reading.effects):
                 return await self._commit_in_steps(connection, group)
             expected = group.reading.expected
@@ -220,6 +223,13 @@ class _Group:
         self._inputs = inputs
         self._bodies = Bodies(reading.effects)
         self._evidence: dict[str, Any] = {}
+
+    @property
+    def seconds(self) -> float:
+        """How long it may take."""
+        effects = self.reading.effects
+        parts = effects.entries, effects.linked, effects.unlinked, effects.people, effects.activity, effects.rewrites
+        return PATH_SECONDS + sum(map(len, parts)) / ROWS_A_SECOND
 
     def rows_from(self, by: int) -> Rows:
         """Return the group's rows with its positions later by a number."""
