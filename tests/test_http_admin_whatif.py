@@ -13,7 +13,7 @@ import pytest
 
 from admin_world import World, admin
 from http_edge import basic
-from oneself.http.admin import whatif
+from oneself.http.admin import runner
 
 pytestmark = pytest.mark.anyio
 
@@ -37,11 +37,11 @@ async def used(folder: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def ended(world: World, **who: str) -> Any:
-    """Wait until a what-if has ended, and return what became of it."""
+async def ended(world: World, path: str = "/whatif", **who: str) -> Any:
+    """Wait until a report has ended, and return what became of it."""
     async with asyncio.timeout(60):
         while True:
-            answer = await world.answer("GET", "/whatif", **who)
+            answer = await world.answer("GET", path, **who)
             assert answer.status == 200
             if answer.json["state"] != "running":
                 return answer.json
@@ -81,10 +81,10 @@ async def test_values_are_shown_where_they_are_asked_for_and_a_span_is_kept(tmp_
 
 async def test_one_is_made_at_a_time_and_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with used(tmp_path) as world:
-        monkeypatch.setattr(whatif.sys, "executable", "/bin/sleep")  # takes "-m" for no time, and ends with an error
+        monkeypatch.setattr(runner.sys, "executable", "/bin/sleep")  # takes "-m" for no time, and ends with an error
         assert (await world.answer("POST", "/whatif", LINK)).status == 202
         assert (await ended(world))["state"] == "failed"
-        monkeypatch.setattr(whatif.sys, "executable", str(_slow(tmp_path)))
+        monkeypatch.setattr(runner.sys, "executable", str(_slow(tmp_path)))
         assert (await world.answer("POST", "/whatif", LINK)).status == 202
         for client, workspace in (("admin", "shop"), ("stranger", "other")):
             busy = await world.answer("POST", "/whatif", LINK, client=client, workspace=workspace)
@@ -106,7 +106,7 @@ def _slow(folder: Path) -> Path:
 
 async def test_a_whatif_whose_server_has_gone_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with used(tmp_path) as world:
-        monkeypatch.setattr(whatif.sys, "executable", str(_slow(tmp_path)))
+        monkeypatch.setattr(runner.sys, "executable", str(_slow(tmp_path)))
         assert (await world.answer("POST", "/whatif", LINK)).status == 202
         world.now += 20
         latest = await world.get("/whatif")
@@ -116,7 +116,7 @@ async def test_a_whatif_whose_server_has_gone_is_lost(tmp_path: Path, monkeypatc
 async def test_a_process_that_runs_ends_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     async with used(tmp_path) as world:
-        monkeypatch.setattr(whatif.sys, "executable", str(_slow(tmp_path)))
+        monkeypatch.setattr(runner.sys, "executable", str(_slow(tmp_path)))
         assert (await world.answer("POST", "/whatif", LINK)).status == 202
     assert time.monotonic() - began < 50
 
@@ -156,3 +156,21 @@ async def test_it_takes_the_permission_admin(tmp_path: Path) -> None:
             assert (
                 await world.answer(method, path, LINK if method == "POST" else None, client="looker")
             ).status == 403
+
+
+async def test_the_report_of_guards_is_made_likewise(tmp_path: Path) -> None:
+    async with used(tmp_path) as world:
+        await world.identify(other="null", other2="x")
+        assert (await world.answer("GET", "/guards/report")).status == 404
+        started = await world.answer("POST", "/guards/report", {"top": 3})
+        assert (started.status, started.json["state"], started.json["top"]) == (202, "running", 3)
+        busy = await world.answer("POST", "/whatif", LINK)
+        assert (busy.status, busy.json["ErrorCode"]) == (409, "BUSY")
+        assert (await ended(world, "/guards/report"))["state"] == "done"
+        seen = await world.get("/guards/report/result")
+        assert (seen["first"], seen["last"]) == (1, 42)
+        (junk,) = seen["held_off"]
+        assert (junk["what"], junk["why"], junk["space"]) == ("dropped", "junk", "acme/production")
+        for method, path in (("GET", "/guards/report"), ("POST", "/guards/report"), ("GET", "/guards/report/result")):
+            body = {} if method == "POST" else None
+            assert (await world.answer(method, path, body, client="looker")).status == 403

@@ -1,4 +1,4 @@
-"""A what-if in its own process, ``python -m oneself.history.running``, asked and answering in JSON (docs/whatif.md).
+"""Reports made in their own process, ``python -m oneself.history.running``, which speaks JSON (docs/whatif.md).
 
 It is asked once, on standard input (``Asked``), and says how far it is, line by line, and at last what it found
 (``Said``). So the address of a database is in no list of processes, and a server's interpreter does none of the work.
@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from oneself.errors import OneselfError
+from oneself.history.guards import guards_seen, scan_steps
 from oneself.history.page import page
 from oneself.history.recorded import span_of
 from oneself.history.reporting import what_if
@@ -30,28 +31,32 @@ _SAY_SECONDS: Final = 0.5
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Where the data is – a ``database`` by its URL, else a ``folder`` – and what is to be tried on which part of it.
+    """What is to be made of one scope and a part of the journal: a what-if of ``settings``, or a report of guards.
 
-    ``memory`` is the most that the process may use, in bytes, 0 for no limit.
+    The data is in a ``database``, by its URL, else in a ``folder``. ``memory`` is the most that the process may use,
+    in bytes, 0 for no limit.
     """
 
-    folder: str
-    database: str
+    what: Literal["whatif", "guards"]
     scope: str
-    settings: PolicySettings
+    settings: PolicySettings = PolicySettings()
     first: str = ""
     last: str = ""
     show_values: bool = False
+    top: int = 10
+    folder: str = ""
+    database: str = ""
     memory: int = 0
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far it is (0 to 1); or the report, as JSON and as a page; or why there is none."""
+    """How far it is (0 to 1); or at last the report, as JSON and as a page where it has one, or why there is none."""
 
     progress: float = 0.0
     report: msgspec.Raw = msgspec.Raw(b"null")
     page: str = ""
     problem: str = ""
+    is_last: bool = False
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -81,13 +86,17 @@ async def _run(asked: Asked) -> Said:
     await store.open()
     try:
         span = await span_of(store, asked.first, asked.last)
+        if asked.what == "guards":
+            step = _progress(scan_steps(span))
+            seen = await guards_seen(store, span, [asked.scope], top=asked.top, progress=step)
+            return Said(1.0, msgspec.Raw(_encode(seen)), is_last=True)
         policies = {asked.scope: build(asked.settings)}
         step = _progress(span.last)
         found = await what_if(store, policies, span, show_values=asked.show_values, progress=step)
     finally:
         await store.close()
     report = msgspec.structs.replace(found, left=[])  # other scopes are not the asker's
-    return Said(1.0, msgspec.Raw(_encode(report)), page(report))
+    return Said(1.0, msgspec.Raw(_encode(report)), page(report), is_last=True)
 
 
 def main() -> None:
@@ -99,9 +108,10 @@ def main() -> None:
     try:
         said = asyncio.run(_run(asked))
     except OneselfError as error:
-        said = Said(problem=str(error))
+        said = Said(problem=str(error), is_last=True)
     except MemoryError:
-        said = Said(problem="It took more memory than it may have; try a shorter span, or oneself whatif.")
+        problem = "It took more memory than it may have; try a shorter span, or the command line."
+        said = Said(problem=problem, is_last=True)
     _say(said)
 
 

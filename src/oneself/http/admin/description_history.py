@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from oneself.engine import ENVIRONMENTS
-from oneself.history import Life, Report
+from oneself.history import GuardsSeen, Life, Report
 from oneself.history.undo_report import UndoReport
 from oneself.http.admin.guards import MOST_GUARDED, GuardedPage, ReleaseBody, Released
 from oneself.http.admin.policies import MOST_VERSIONS, PolicyVersions, PolicyView, PromoteBody, RestoreBody
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS
 from oneself.http.admin.undo import SplitBody, UndoBody
-from oneself.http.admin.whatif import WhatIf, WhatIfBody
+from oneself.http.admin.whatif import GuardReport, GuardReportBody, WhatIf, WhatIfBody
 from oneself.http.admin.why import MOST_DECISIONS, Decisions, IdentityLives
 from oneself.identity.names import FROM_EVENTS
 
@@ -21,7 +21,7 @@ __all__ = ["HISTORY_TYPES", "history_paths"]
 HISTORY_TYPES: Final = [
     Life, Decisions, IdentityLives, PolicyVersions, PolicyView, PromoteBody, RestoreBody, GuardedPage, Released,
     ReleaseBody, UndoReport, UndoBody, SplitBody,
-    Report, WhatIf, WhatIfBody,
+    Report, WhatIf, WhatIfBody, GuardsSeen, GuardReport, GuardReportBody,
 ]  # fmt: skip
 
 _TOKEN: Final[list[dict[str, list[str]]]] = [{"token": []}]
@@ -117,7 +117,7 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
                 "SplitBody", required=True, statuses=_CONFLICT,
             ),
         },
-        **_whatif_paths(errors),
+        **_report_paths(errors),
         f"{_HERE}/policies/{{version}}": {
             "parameters": [_WORKSPACE, _VERSION],
             "get": _get(errors, "One policy version.", _json("PolicyView", "The version.")),
@@ -132,26 +132,37 @@ def history_paths(errors: Errors, mpid: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _whatif_paths(errors: Errors) -> dict[str, Any]:
-    started = _post(errors, "Try another policy on the record.", {}, "WhatIfBody", required=True)
-    started["responses"] = {"202": _json("WhatIf", "It has begun."), **errors(_CONFLICT)}
-    stopped = {"200": _json("WhatIf", "What became of it."), **errors((*_READ, "409"))}
+def _report_paths(errors: Errors) -> dict[str, Any]:
     report = _json("Report", "The report.")
     report["content"]["text/html"] = {"schema": {"type": "string"}}
     form = _query("format", {"type": "string", "enum": ["json", "html"]}, "As JSON, or as a page of its own.")
+    whatif, guards = f"{_HERE}/whatif", f"{_HERE}/guards/report"
+    found = _get(errors, "What the latest report of guards found.", _json("GuardsSeen", "The report."))
     return {
-        f"{_HERE}/whatif": {
-            "parameters": [_WORKSPACE],
-            "get": _get(errors, "How far the latest what-if is.", _json("WhatIf", "The latest what-if.")),
-            "post": started,
-        },
-        f"{_HERE}/whatif/report": {
+        **_run_paths(errors, whatif, "WhatIf", "a what-if: another policy on the record"),
+        f"{whatif}/report": {
             "parameters": [_WORKSPACE],
             "get": _get(errors, "What the latest what-if found.", report, form),
         },
-        f"{_HERE}/whatif/stop": {
+        **_run_paths(errors, guards, "GuardReport", "a report of guards"),
+        f"{guards}/result": {"parameters": [_WORKSPACE], "get": found},
+    }
+
+
+def _run_paths(errors: Errors, path: str, name: str, what: str) -> dict[str, Any]:
+    """Return the paths that start, follow and stop what runs beside the server."""
+    started = _post(errors, f"Start {what}.", {}, f"{name}Body", required=True)
+    started["responses"] = {"202": _json(name, "It has begun."), **errors(_CONFLICT)}
+    stopped = {"200": _json(name, "What became of it."), **errors((*_READ, "409"))}
+    return {
+        path: {
             "parameters": [_WORKSPACE],
-            "post": {"summary": "Stop the what-if that runs.", "security": _TOKEN, "responses": stopped},
+            "get": _get(errors, f"How far {what} is.", _json(name, "The latest one.")),
+            "post": started,
+        },
+        f"{path}/stop": {
+            "parameters": [_WORKSPACE],
+            "post": {"summary": f"Stop {what}.", "security": _TOKEN, "responses": stopped},
         },
     }
 

@@ -14,10 +14,11 @@ from oneself.http.admin.guards import GuardRoutes
 from oneself.http.admin.live import LiveRoutes
 from oneself.http.admin.policies import PolicyRoutes
 from oneself.http.admin.quarantine import QuarantineRoutes
+from oneself.http.admin.runner import Runner
 from oneself.http.admin.timeline import TimelineRoutes
 from oneself.http.admin.undo import UndoRoutes
 from oneself.http.admin.users import UserRoutes
-from oneself.http.admin.whatif import WhatIfRoutes
+from oneself.http.admin.whatif import ReportRoutes
 from oneself.http.admin.why import WhyRoutes
 from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
 from oneself.http.exchange import Handler
@@ -54,7 +55,8 @@ class AdminRoutes:
         policies = PolicyRoutes(config, access, engine, clock)
         why, guards = WhyRoutes(access, engine), GuardRoutes(access, engine)
         undo = UndoRoutes(config, access, engine)
-        self._whatif = whatif = WhatIfRoutes(access, engine, clock)
+        self._runner = Runner(engine, clock)
+        reports = ReportRoutes(access, self._runner)
         self.paths: list[tuple[str, frozenset[str], Handler]] = [
             ("/admin/workspaces", _GET, workspaces.workspaces),
             (f"{_WORKSPACE}/users", _GET, users.search),
@@ -74,14 +76,17 @@ class AdminRoutes:
             (f"{_WORKSPACE}/why", _GET, why.why),
             (f"{_WORKSPACE}/undo", _POST, undo.undo),
             (f"{_WORKSPACE}/split", _POST, undo.split),
-            (f"{_WORKSPACE}/whatif", _GET | _POST, whatif.whatif),
-            (f"{_WORKSPACE}/whatif/report", _GET, whatif.report),
-            (f"{_WORKSPACE}/whatif/stop", _POST, whatif.stop),
+            (f"{_WORKSPACE}/whatif", _GET | _POST, reports.whatif),
+            (f"{_WORKSPACE}/whatif/report", _GET, reports.whatif_report),
+            (f"{_WORKSPACE}/whatif/stop", _POST, reports.whatif_stop),
+            (f"{_WORKSPACE}/guards/report", _GET | _POST, reports.guards),
+            (f"{_WORKSPACE}/guards/report/result", _GET, reports.guards_report),
+            (f"{_WORKSPACE}/guards/report/stop", _POST, reports.guards_stop),
             (f"{_WORKSPACE}/guards", _GET, guards.guarded),
             (f"{_WORKSPACE}/guards/release", _POST, guards.release),
         ]
 
     def end_streams(self) -> None:
-        """End every live stream, and a what-if that runs: the server stops."""
+        """End every live stream, and a report that is being made: the server stops."""
         self._feed.end()
-        self._whatif.end()
+        self._runner.end()
