@@ -12,9 +12,10 @@ import pytest
 from engine_at_work import SPACE, all_of, identify, logout, running
 from journal_fold import assert_store_is, fold_of
 from oneself.engine import Call, Engine
-from oneself.errors import StoreUnavailable
+from oneself.errors import OneselfError, StoreUnavailable
 from oneself.identity import IdentityChange, Request
 from oneself.store.postgres import PostgresStore, commit, database
+from oneself.store.postgres.health import Health
 from own_database import Breakable, breakable
 from postgres_server import asked
 from store_factories import Contended
@@ -170,6 +171,45 @@ async def test_nothing_is_parsed_while_the_journals_head_is_locked(cluster: Brea
     assert said.count(b"B") > 8  # statements are bound and run …
     assert b"P" not in said  # … and none of them is parsed
     await assert_is_sound(url, 7)
+
+
+async def test_a_damage_that_somebody_mends_is_told_and_forgotten(cluster: Breakable) -> None:
+    async with far_away(cluster) as (engine, _, url):
+        head = asked("DELETE FROM journal_head RETURNING version, position, epoch", url=url)[0]
+        with pytest.raises(StoreUnavailable, match="restore a backup"):
+            await engine.submit(logout("r"))
+        while engine.store.trouble is None:
+            await asyncio.sleep(0.02)
+        values = ", ".join(map(str, head))
+        asked(f"INSERT INTO journal_head(id, version, position, epoch) VALUES (1, {values})", url=url)
+        while engine.store.trouble is not None:
+            await asyncio.sleep(0.02)
+        assert (await engine.submit(logout("r"))).position == 2
+    await assert_is_sound(url, 2)
+
+
+async def test_who_looks_at_the_database_does_not_go_blind() -> None:
+    looks: list[str] = []
+    told: list[OneselfError] = []
+    failures: list[Exception] = [TypeError("nobody expected that"), StoreUnavailable("It is away.")]
+
+    async def look() -> None:
+        looks.append("look")
+
+    async def prove() -> None:
+        looks.append("prove")
+        if failures:
+            raise failures.pop()
+
+    health = Health("shop", look, prove, told.append)
+    health.start()
+    health.suspect()
+    while len(looks) < 3:
+        await asyncio.sleep(0.01)
+    await health.stop()
+    assert looks == ["prove"] * 3
+    assert list(map(str, told)) == ["It is away.", "The database shop met an unexpected error."]
+    assert health.trouble is None
 
 
 async def test_nothing_is_answered_before_the_standby_has_it_and_no_commit_is_cancelled(

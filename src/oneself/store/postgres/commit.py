@@ -22,7 +22,7 @@ from oneself.store.postgres.migrate import outdated
 from oneself.store.postgres.rows import Bodies, rows_of, takes_rows_away, text
 from oneself.store.postgres.schema import VERSION
 from oneself.store.postgres.statements import AFTER, BEFORE, NOTHING, PARAMETERS, Rows, commit_of, tables_of
-from oneself.store.postgres.views import Seen
+from oneself.store.postgres.views import HEAD_IS_LOST, Seen
 from oneself.store.reading import REQUESTS
 from oneself.store.renumber import names_alias_within, renumbered
 
@@ -133,9 +133,8 @@ class Committer:
 
     def _ended(self, group: _Group, row: Record | None) -> bool:
         """Tell whether a commit did all of it, and then how much later it ended; raise what else it ended by."""
-        name = self._database.address.name
         if row is None:
-            raise StoreDamaged(f"The database {name} has lost its row of journal_head: restore a backup.")
+            raise StoreDamaged(HEAD_IS_LOST)
         if row["version"] != VERSION:
             raise StoreVersion(outdated(self._database.address, row["version"]))
         if row["changed"] not in ("", "position"):

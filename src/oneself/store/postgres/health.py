@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from oneself.errors import OneselfError
+from oneself.errors import OneselfError, StoreUnavailable
 
 __all__ = ["Health"]
 
@@ -72,14 +72,20 @@ class Health:
             try:
                 await (self._prove() if suspected else self._look())
             except OneselfError as error:
-                if self.trouble is None:
-                    _log.warning("the database cannot serve", database=self._name, reason=str(error))
-                self.trouble = error
-                self._on_trouble(error)
+                self._fail(error)
+            except Exception as error:  # whatever it is: who looks must not go blind
+                _log.error("the database cannot be looked at", exc_info=error)
+                self._fail(StoreUnavailable(f"The database {self._name} met an unexpected error."))
             else:
                 if self.trouble is not None:
                     _log.info("the database serves again", database=self._name)
                 self.trouble = None
+
+    def _fail(self, error: OneselfError) -> None:
+        if self.trouble is None:
+            _log.warning("the database cannot serve", database=self._name, reason=str(error))
+        self.trouble = error
+        self._on_trouble(error)
 
     async def _wait(self) -> bool:
         """Wait until it is to be looked at; tell whether something is known to have failed."""

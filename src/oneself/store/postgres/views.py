@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from oneself.errors import Conflict
+from oneself.errors import Conflict, StoreDamaged
 from oneself.identity import HOLDERS_READ, AliasRow, Identity, View
 from oneself.profiles import Parts
 from oneself.store.keys import holder_key
@@ -18,7 +18,7 @@ from oneself.store.reading import REQUESTS, Reading, Touched, Wanted
 if TYPE_CHECKING:
     from oneself.store.postgres.under_way import UnderWay
 
-__all__ = ["Asked", "Seen", "parts_of", "read_parts", "read_view"]
+__all__ = ["HEAD_IS_LOST", "Asked", "Seen", "parts_of", "read_parts", "read_view"]
 
 # Each part is one row of arrays: hundreds of rows cost a decoder more than hundreds of items.
 _VIEW: Final = """
@@ -87,6 +87,8 @@ ORDER BY asked.n
 """
 
 NOTHING: Final = Parts()
+
+HEAD_IS_LOST: Final = "The database has lost its row of journal_head: restore a backup."
 
 
 class Seen(Reading):
@@ -170,6 +172,8 @@ async def _read(connection: Connection, asked: Asked, aliases: Mapping[str, list
     row = await connection.fetchrow(
         _VIEW, asked.keys, asked.count, list(mpids | named), asked.requests, text(REQUESTS), asked.names_since
     )
+    if row is None:
+        raise StoreDamaged(HEAD_IS_LOST)
     reading = Seen(row["position"])
     reading.version, reading.epoch = row["version"], row["epoch"]
     reading.holder_keys, reading.request_keys = asked.keys, asked.requests
