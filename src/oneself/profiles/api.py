@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -17,8 +17,8 @@ FIELDS: Final = (
 )  # fmt: skip
 """What may be asked for; ``consent_state`` is Oneself's own."""
 
-_NAMES: Final = {row.identity: row.profile for row in TABLE if row.profile is not None}
-_PLACE: Final = {row.identity: place for place, row in enumerate(TABLE)}
+_SHOWN: Final = {row.identity: (place, row.profile or "") for place, row in enumerate(TABLE)}
+"""The place of each type among those that a profile tells, and its name there, empty where it is not told."""
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -64,11 +64,16 @@ def render(
         "limit_ad_tracking": None if person.limit_ad_tracking is None else person.limit_ad_tracking.value,
     }
     if "device_identities" in fields or "user_identities" in fields:
-        held = sorted(identities, key=lambda identity: (_PLACE[identity[0]], identity[1]))
+        of_devices: list[dict[str, str]] = []
+        of_users: list[dict[str, str]] = []
+        for _, name, value, of in sorted([(*_SHOWN[type_], value, type_) for type_, value in identities]):
+            if name:
+                shown = {"type": name, "encoding": "none", "value": value}
+                (of_users if of in USER_TYPES else of_devices).append(shown)
         if "device_identities" in fields:
-            answer["device_identities"] = _identities(held, lambda type_: type_ not in USER_TYPES)
+            answer["device_identities"] = of_devices
         if "user_identities" in fields:
-            answer["user_identities"] = _identities(held, lambda type_: type_ in USER_TYPES)
+            answer["user_identities"] = of_users
     if "user_attributes" in fields:
         answer["account_userattributes"] = None
         answer["user_attributes"] = {} if workspace is None else values_of(workspace.attributes)
@@ -83,14 +88,6 @@ def render(
             for regulation, purposes in consent.items()
         }
     return answer
-
-
-def _identities(held: list[tuple[str, str]], wanted: Callable[[str], bool]) -> list[dict[str, str]]:
-    return [
-        {"type": _NAMES[type_], "encoding": "none", "value": value}
-        for type_, value in held
-        if type_ in _NAMES and wanted(type_)
-    ]
 
 
 def _attribution(attribution: Attribution | None) -> dict[str, Any] | None:

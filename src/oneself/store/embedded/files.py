@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import apsw
 
-from oneself.errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
+from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreInUse, StoreUnavailable, StoreVersion
 from oneself.store.unfinished import is_unfinished, unfinished_copy
 
 __all__ = ["DatabaseFile", "FolderLock", "damage", "plain_errors"]
@@ -68,19 +68,22 @@ def _folder_error(folder: Path, error: OSError) -> StoreError:
 
 @contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors on a file into ours: damaged needs somebody, unavailable may pass."""
+    """Turn SQLite's errors on a file into ours."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:  # SQLError: the tables are not ours
-        raise StoreDamaged(damage(path, str(error))) from error
-    except apsw.FullError as error:
-        raise StoreUnavailable(f"The disk is full: {path} cannot grow. Free some space.") from error
-    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError) as error:
-        raise StoreUnavailable(
-            f"{path} cannot be opened or written: {error}. Check its owner, mode and mount."
-        ) from error
     except apsw.Error as error:
-        raise StoreUnavailable(f"{path} cannot be used now: {error}.") from error
+        raise plain(path, error) from error
+
+
+def plain(path: Path, error: apsw.Error) -> OneselfError:
+    """Return one of SQLite's errors as one of ours: damaged needs somebody, unavailable may pass."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.SQLError):  # SQLError: the tables are not ours
+        return StoreDamaged(damage(path, str(error)))
+    if isinstance(error, apsw.FullError):
+        return StoreUnavailable(f"The disk is full: {path} cannot grow. Free some space.")
+    if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.CantOpenError):
+        return StoreUnavailable(f"{path} cannot be opened or written: {error}. Check its owner, mode and mount.")
+    return StoreUnavailable(f"{path} cannot be used now: {error}.")
 
 
 def damage(path: Path, reason: str) -> str:
@@ -141,8 +144,10 @@ class DatabaseFile:
         self._writer.close()
 
     def _fetch(self, sql: str, *bindings: object) -> list[Any]:
-        with plain_errors(self.path):
+        try:  # in the path of answers, where a context manager costs as much as the call
             return self._reader.execute(sql, bindings).fetchall()
+        except apsw.Error as error:
+            raise plain(self.path, error) from error
 
 
 def _migrate(connection: apsw.Connection, migrations: Sequence[str]) -> None:
