@@ -1,4 +1,4 @@
-"""Undos, splits and their undoing in any order: each can be taken back, and the journal says it all (docs/undo.md)."""
+"""Undos, splits and their undoing in any order: each can be taken back, and the journal has it all (docs/undo.md)."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ class _Undoing:
         ways = sorted([*ways, *alias_ways], key=lambda way: way.position)
         kept = await self._batches(past, again)
         moves: list[Change] = [*moves_of(past.entries, present, again, kept)]
-        revised = revised_of(past, again, Counting(self.tail.undos, chosen), left_out, left_out)
+        revised = revised_of(past, again, Counting(self.tail.undos, chosen), left_out)
         changes += [*aliases, *moves]
         guarded = ""
         if self.value is not None and self.asked.guard:
@@ -313,9 +313,11 @@ class _Undoing:
         """Return later undos that made decisions count for something else which are to count as before."""
         ways = []
         for at, entry in chosen.items():
+            if entry.request.kind not in _UNDONE_ALONE:
+                continue
             mine = {row.position for row in entry.decision.revised}
             for position, undo in self.tail.undos.items():
-                theirs = {row.position for row in undo.decision.revised}
+                theirs = {row.position for row in undo.decision.revised if row.standing != "restored"}
                 if position > at and (at in theirs or mine & theirs) and not self._present().is_undone(position):
                     ways.append(Way(position, undo.request.kind, undo.input, undo.request_id, "", "", "undo"))
         return ways
@@ -346,11 +348,12 @@ class _Undoing:
         """Return what an alias was before an undo."""
         profile = await self.store.profile(change.source)
         earlier = [at for at in profile.decisions if at < position] if profile is not None else []
-        for entry in (await self.store.entries_at(earlier)).values() if earlier else ():
+        before = replace(change, outcome="waiting", why="", other=0)
+        for _, entry in sorted((await self.store.entries_at(earlier)).items()):
             for one in entry.decision.changes:
                 if isinstance(one, AliasOutcome) and one.position == change.position:
-                    change = one
-        return change if change.outcome != "undone" else replace(change, outcome="waiting")
+                    before = one
+        return before
 
     async def _batches(self, past: Past, again: Again) -> dict[int, int]:
         """Return how many events each batch has that is kept, of those whose decisions count for something else."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, cast
 
 from oneself.history.undo_again import Again
 from oneself.history.undo_past import Past, held_by
@@ -67,20 +68,27 @@ def _guards(past: Past, again: Again) -> Iterator[Change]:
             yield Reguard(*identity, why, since)
 
 
-def revised_of(
-    past: Past, again: Again, counting: Counting, left_out: Mapping[int, Counted], also: Iterable[int] = ()
-) -> list[Revised]:
-    """Return the decisions that count for something else now; ``also`` are some that count as before."""
+def revised_of(past: Past, again: Again, counting: Counting, left_out: Mapping[int, Counted]) -> list[Revised]:
+    """Return the decisions that count for something else now; ``counting`` is without the undos that are undone."""
     rows = []
-    for position in sorted({*again.counted, *also}):
+    for position in sorted({*again.counted, *left_out}):
         entry = past.entries[position]
-        counted = again.counted.get(position) or left_out.get(position) or counting.of(position, entry)
-        changes = counted.changes
-        if position not in left_out and counted.standing == "":
-            rows.append(Revised(position, "restored", counted.mpid, entry.decision.changes))
+        if position in left_out:
+            rows.append(_row(position, left_out[position]))
+            continue
+        counted, before = again.counted[position], counting.of(position, entry)
+        if (counted.mpid, counted.changes) != (before.mpid, before.changes):
+            rows.append(_row(position, counted))
+        elif before.standing:
+            rows.append(Revised(position, "restored", counted.mpid, counted.changes))
         else:
-            rows.append(Revised(position, counted.standing or "redecided", counted.mpid, changes))  # type: ignore[arg-type]
+            rows.append(Revised(position, "restored", counted.mpid, entry.decision.changes))
     return rows
+
+
+def _row(position: int, counted: Counted) -> Revised:
+    standing = cast(Literal["undone", "kept", "redecided"], counted.standing)
+    return Revised(position, standing, counted.mpid, counted.changes)
 
 
 def moves_of(entries: Mapping[int, Entry], present: Counting, again: Again, kept: Iterable[int]) -> list[Move]:

@@ -50,13 +50,22 @@ class Counted(NamedTuple):
 
 
 class Counting:
-    """What each decision counts for, by the undos and splits that are in force."""
+    """What each decision counts for, by the undos and splits that are in force: not undone, and not left out here.
+
+    That a decision counts as before is what comes of its undo being undone, and says nothing by itself: it may be that
+    it counts as an earlier undo has it.
+    """
 
     def __init__(self, undos: Mapping[int, Entry], without: Collection[int] = ()) -> None:
         self._revised: dict[int, Revised] = {}
-        for position in sorted(undos):
-            if position not in without:
-                self._revised |= {row.position: row for row in undos[position].decision.revised}
+        void = set(without)
+        for position in sorted(undos, reverse=True):
+            if position not in void:
+                rows = undos[position].decision.revised
+                void.update(row.position for row in rows if row.standing == "undone" and row.position in undos)
+        for position in sorted(undos.keys() - void):
+            rows = undos[position].decision.revised
+            self._revised |= {row.position: row for row in rows if row.standing != "restored"}
 
     def of(self, position: int, entry: Entry) -> Counted:
         """Return what a decision counts for."""
