@@ -25,7 +25,7 @@ from store_factories import Backend, InMemory, InTables, Postgres
 pytestmark = pytest.mark.anyio
 
 OFF = {"max_known_profiles_per_value": 0, "max_values_per_profile": 0}
-USERS = 300
+USERS = 1_000
 
 
 @pytest.fixture

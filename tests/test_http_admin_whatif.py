@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 
 from admin_world import World, admin
+from engine_at_work import identify, running
 from http_edge import basic
+from oneself.history.running import Asked
 from oneself.http.admin import runner
+from oneself.http.admin.runner import Run, Runner
+from oneself.http.wire import HttpError
+from oneself.identity import PolicySettings
+from store_factories import Postgres
 
 pytestmark = pytest.mark.anyio
 
@@ -174,3 +180,35 @@ async def test_the_report_of_guards_is_made_likewise(tmp_path: Path) -> None:
         for method, path in (("GET", "/guards/report"), ("POST", "/guards/report"), ("GET", "/guards/report/result")):
             body = {} if method == "POST" else None
             assert (await world.answer(method, path, body, client="looker")).status == 403
+
+
+async def test_servers_of_one_database_make_one_at_a_time_and_all_know_it(tmp_path: Path) -> None:
+    backend = Postgres(tmp_path)
+    await backend.start()
+    other = backend.make()
+    await other.open()
+    scopes = {"acme": PolicySettings()}
+    async with running(backend.store, scopes) as here, running(other, scopes) as there:
+        await here.submit(identify())
+        one, two = Runner(here, time.time), Runner(there, time.time)
+        asked = Asked("whatif", "acme", PolicySettings("profile_link"))
+        started = await one.start("whatif", "acme", "/admin/ann", asked)
+        with pytest.raises(HttpError, match="one is made at a time"):
+            await two.start("guards", "acme", "/admin/bob", asked)
+        with pytest.raises(HttpError, match="on this server"):
+            await two.stop("whatif", "acme")
+        done = await _done(two)
+        assert (done.id, done.state, done.problem) == (started.id, "done", "")
+        assert b'"space":"acme/production"' in await two.result("whatif", "acme")
+        assert await two.result("whatif", "acme", page=True) == await one.result("whatif", "acme", page=True)
+        assert (await two.start("whatif", "acme", "/admin/bob", asked)).by == "/admin/bob"
+        await two.stop("whatif", "acme")
+    await other.close()
+    await backend.stop()
+
+
+async def _done(of: Runner) -> Run:
+    async with asyncio.timeout(60):
+        while (run := await of.latest("whatif", "acme")).state == "running":
+            await asyncio.sleep(0.05)
+    return run

@@ -160,8 +160,8 @@ class Trial:
         raw = bytes(entry.request)
         number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
         after = tally.partner[number]
-        place = after * MARK
-        if not after or number in tally.parted or self.world.settled[place : place + MARK] != _mark(raw, was.known):
+        mark = self.world.settled[after * MARK : after * MARK + MARK]
+        if not after or not any(mark) or number in tally.parted or mark != _mark(raw, was.known):
             self._decide(position, entry, raw)
             return
         self.decided += 1
