@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,3 +175,13 @@ def test_a_guarded_value_that_nobody_holds_any_more_is_no_shortcut() -> None:
     trial = same_both_ways(rows, now, was)
     assert trial.world.holders(("other", "o1")) == []
     assert trial.world.view.guarded == {("other", "o1")}
+
+
+@pytest.mark.parametrize("guard", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"unique": ("customerid", "device_application_stamp")}])
+def test_a_logout_on_a_device_that_others_hold_comes_to_the_same(settings: dict[str, Any], guard: bool) -> None:
+    rules = build(PolicySettings(**settings, max_known_profiles_per_value=int(guard)))
+    out = Request("logout", {"device_application_stamp": "d1"})
+    other = Request("login", {"customerid": "c2", "device_application_stamp": "d1"})
+    trial = same_both_ways(recorded(build(PolicySettings()), [USER, out, other, out, out]), rules, rules)
+    assert bool(trial.world.view.guarded) == (guard and not settings)

@@ -213,10 +213,10 @@ class Trial:
             self._compare(position, was, decision, kind == "batch", request)
 
     def _is_plainly_new(self, was: Was, prepared: Prepared, fresh: int, position: int) -> bool:
-        """Make the same new user both ways where nobody holds any of the identities; tell whether that is so.
+        """Make the same new user both ways where nobody holds any of the identities, or on a plain logout.
 
         Whatever the policy, there is no candidate then, and nothing to refuse or to guard: the request makes a
-        profile, known by any login identity, which is linked to all of them.
+        profile, known by any login identity, which is linked to all of them. Tells whether that is so.
         """
         changes, identities, usable = was.changes, prepared.identities, prepared.usable
         made = changes[0]
@@ -227,10 +227,21 @@ class Trial:
         for change, identity in zip(changes[1:], identities, strict=True):
             if type(change) is not Link or change.value != identity[1] or change.type != identity[0]:
                 return False
-        if not self.world.is_unheard(identities) or not self._both_make(was, was.known):
+        unheard = self.world.is_unheard(identities)
+        if not (unheard or self._is_plain_logout(prepared)) or not self._both_make(was, was.known):
             return False
-        self.world.make(fresh, identities, position)
+        if unheard:
+            self.world.make(fresh, identities, position)
+        else:
+            self.world.keep(was.changes, position)
         return True
+
+    def _is_plain_logout(self, prepared: Prepared) -> bool:
+        """Tell whether a request is a logout that makes a new profile with all its identities, whoever holds them."""
+        policy, guarded = self.policy, self.world.view.guarded
+        if prepared.request.kind != "logout" or policy.on_logout != "create" or prepared.usable.login:
+            return False
+        return not any(one in guarded or one[0] in policy.unique for one in prepared.identities)
 
     def _is_plainly_matched(self, was: Was, prepared: Prepared, raw: bytes, position: int) -> bool:
         """Count a request whose identities one profile holds alone, and that stays with it; tell whether that is so.
