@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from oneself.engine import Call
 from oneself.history import undo_tail
 from oneself.history.undo import plan_undo, plan_value
-from oneself.identity import Undo
+from oneself.identity import Request, Undo
+from oneself.journal import Entry
 from store_factories import Backend
 from undo_world import ENGINES, SENTINEL, SPACE, Maker, fresh, use, user_calls, world
 
@@ -50,3 +52,27 @@ async def test_a_plan_is_the_same_whether_decisions_are_kept_in_memory_or_looked
             if one.plan is not None and other.plan is not None:
                 assert set(map(str, one.plan.decision.changes)) == set(map(str, other.plan.decision.changes))
                 assert one.plan.decision.revised == other.plan.decision.revised
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+async def test_undoing_what_just_happened_looks_at_nothing_before_it(
+    kind: type[Backend], tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(f"{request.config.getoption('--hypothesis-seed')} just now")
+    looked: list[bytes | str] = []
+
+    def decode(body: bytes | str) -> Entry:
+        looked.append(body)
+        return whole(body)
+
+    whole = undo_tail.decode
+    monkeypatch.setattr(undo_tail, "decode", decode)
+    async with world(kind, tmp_path / "it", dice) as it:
+        for number in range(60):
+            who = {"email": f"e{number}@x.org", "device_application_stamp": f"d{number}"}
+            await it.do(Call(SPACE, "shop/web", Request("identify", who)))  # type: ignore[arg-type]
+            if number in (0, 59):
+                looked.clear()
+                made = await plan_undo(it.store, Undo((it.position,)), mpids=fresh)
+                assert made.report.possible
+                assert len(looked) == 1
