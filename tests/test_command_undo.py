@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -15,12 +16,19 @@ from click.testing import CliRunner, Result
 from oneself.commands import main
 from oneself.store import EmbeddedStore
 from recorded_histories import fill_shop
+from store_factories import Postgres
+from undo_world import OPEN, SENTINEL, SPACE, use, user_calls, world
 
 PAGE = (Path(__file__).parent.parent / "docs" / "undo.md").read_text()
 EXAMPLES = [block for block in re.findall(r"```\n(.*?)```", PAGE, re.S) if block.startswith("$ oneself ")]
 ANA = "-2094736468471429619"
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +128,21 @@ def test_what_is_wrong_is_said(run: Run, arguments: list[str], code: int, messag
     result = run(*arguments)
     assert message in result.output, result.output
     assert result.exit_code == code
+
+
+@pytest.mark.anyio
+async def test_a_database_beside_a_running_server(tmp_path: Path) -> None:
+    async with world(Postgres, tmp_path / "it", random.Random("database"), OPEN) as it:
+        for number in range(3):
+            await use(it, user_calls(number))
+        assert isinstance(it.backend, Postgres)
+        where = ["--database", it.backend.url, "--yes"]
+        asked = ["undo", "--identity", f"other={SENTINEL}", "--scope", "acme", "--later", "redecide", *where]
+        result = await asyncio.to_thread(CliRunner().invoke, main, asked)
+        assert result.exit_code == 0, result.output
+        assert "users made                     2" in result.output
+        await use(it, user_calls(0))
+        assert len(await it.store.mpids([SPACE])) == 3
 
 
 def test_a_folder_that_is_served_is_pointed_to_the_admin_api(run: Run, shop: Path) -> None:

@@ -278,7 +278,8 @@ class _Undoing:
         if self.value is not None and self.asked.guard:
             changes.append(Guard(*self.value, "undone"))
             guarded = " ".join(self.value)
-        possible = bool(revised) and (not ways or self.asked.later != "") and all(way.how in _DOABLE for way in ways)
+        doable = not ways or (self.asked.later == "redecide" and all(way.how in _DOABLE for way in ways))
+        possible = bool(revised) and doable
         report = report_of(
             self.space, "undo", self.asked.later, changes, revised, ways,
             possible=possible, events=sum(kept.values()), guarded=guarded,
