@@ -17,7 +17,7 @@ import pytest
 
 from contention import Fight
 from database_servers import Servers, watched
-from one_history import assert_one_history
+from one_history import assert_one_history, wait_for_aliases
 from own_database import Breakable, breakable
 from tcp_proxy import Proxy, proxied
 
@@ -69,6 +69,7 @@ async def strike(scene: Scene, fault: Fault, url: str, folder: Path) -> None:
         account = [sent for fight in scene.fights for sent in fight.account]
         assert not any(fight.refusals_without_retry_after for fight in scene.fights)
         assert all(sent.answered is not None for sent in account), "a request was never answered"
+        await asyncio.to_thread(wait_for_aliases, url)
         await asyncio.to_thread(assert_one_history, url, account, folder / f"again {round_}")
     await asyncio.to_thread(scene.servers.stop)
     scene.servers.assert_logs_are_good()

@@ -37,7 +37,8 @@ def test_what_servers_answer_to_clients_that_fight_is_one_history_in_real_times_
     for round_ in range(ROUNDS):
         url, folder = own_schema(), tmp_path / str(round_)
         fight = asyncio.run(_fight(url, folder, f"round {round_} {seed}"))
-        assert not fight.refused, "there was no fault, and nobody was to be refused"
+        assert 0 not in fight.refused, "there was no fault, and no connection was to be lost"
+        assert fight.refused.total() < len(fight.account) / 20, "where servers are in each other's way, few give up"
         assert all(sent.answered is not None for sent in fight.account)
         length = assert_one_history(url, fight.account, folder / "again")
         print(f"{len(fight.account)} answers, {length} decisions")
@@ -47,7 +48,6 @@ async def _fight(url: str, folder: Path, seed: str) -> Fight:
     async with Servers(url, folder, 3) as servers:
         async with Fight(servers.ports, "f", seed) as fight:
             await asyncio.sleep(SECONDS)
-        await asyncio.sleep(2)  # what aliases are due is decided
         servers.stop()
         servers.assert_logs_are_good()
     return fight
