@@ -56,7 +56,9 @@ def asked(history: History, again: list[int], as_batches: int) -> list[Request]:
 
 
 def tried(rows: list[tuple[int, Recorded]], policy: Policy, was: Policy, unpacked: int, *, shortcuts: bool) -> Trial:
-    trial = Trial(SPACE, policy, was, shortcuts=shortcuts)
+    values = (policy.priority, policy.junk, policy.phone_region)
+    alike = [1] if values == (was.priority, was.junk, was.phone_region) else []
+    trial = Trial(SPACE, policy, was, shortcuts=shortcuts, alike=alike)
     trial.world._limit = unpacked
     for position, entry in rows:
         trial.take(position, entry)
@@ -108,6 +110,30 @@ def test_with_and_without_shortcuts_it_comes_to_the_same(
 ) -> None:
     rows = recorded(history.policy, asked(history, again, as_batches))
     same_both_ways(rows, history.policy if other is None else other, history.policy, unpacked)
+
+
+@settings(max_examples=300)
+@given(
+    history=histories(),
+    again=st.lists(st.integers(0, 1 << 16), max_size=60),
+    rules=st.fixed_dictionaries({
+        "on_new_known": st.sampled_from(("convert", "create")),
+        "on_logout": st.sampled_from(("create", "return_anonymous", "none")),
+        "max_known_profiles_per_value": st.sampled_from((0, 1, 2, 20)),
+        "max_values_per_profile": st.sampled_from((0, 1, 2, 100)),
+    }),
+    lax=st.booleans(),
+    unpacked=st.sampled_from((0, 3, 1_000)),
+)  # fmt: skip
+def test_under_other_rules_for_the_same_values_it_comes_to_the_same(
+    history: History, again: list[int], rules: dict[str, Any], lax: bool, unpacked: int
+) -> None:
+    """What was recorded is taken at its word, as far as values go."""
+    policy = msgspec.structs.replace(history.policy, **rules)
+    if lax:
+        policy = msgspec.structs.replace(policy, unique=frozenset(), immutable=frozenset())
+    rows = recorded(history.policy, asked(history, again, 0))
+    same_both_ways(rows, policy, history.policy, unpacked)
 
 
 def is_settled(trial: Trial) -> bool:

@@ -39,8 +39,9 @@ class Census:
         self.exists = bytearray(room)
         self.known = bytearray(room)
         self.held = _zeros(room)
+        numbers = tally.numbers.numbers
         for profile in trial.world.profiles():
-            number, held = tally.number(profile.mpid), profile.held
+            number, held = numbers.get(profile.mpid) or tally.number(profile.mpid), profile.held
             self.exists[number] = 1
             self.held[number] = sum(map(len, held.values())) + (sum(profile.more.values()) if profile.more else 0)
             self.known[number] = not login.isdisjoint(held)

@@ -56,6 +56,7 @@ class Recorded(msgspec.Struct, frozen=True):
     space: str
     request: msgspec.Raw
     decision: Was
+    policy: int = 0
 
 
 decode: Final = msgspec.json.Decoder(Recorded).decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, cast
@@ -49,6 +49,7 @@ SETTLED: Final = RESOLVED | {"batch"}
 """The kinds whose answers are marked where they change nothing: devices that come back ask the same again."""
 
 _BATCH: Final = b'{"kind":"batch"'
+_RESOLVED: Final = tuple(f'{{"kind":"{kind}"'.encode() for kind in sorted(RESOLVED))
 _STAMP: Final = "device_application_stamp"
 _SPOOLED: Final = 64 * 1024 * 1024
 
@@ -113,11 +114,19 @@ class Trial:
     ``fold`` takes the entries that stay as they are, ``take`` those that are decided again. ``was`` is the policy
     that the record is judged by, the one in force at its end. ``batch_at`` and ``batch_pairs`` have the positions of
     batches that are answered with a profile both ways, and their pairs. ``shortcuts`` spare deciding where the
-    decision is known beforehand; without them it comes to the same.
+    decision is known beforehand; without them it comes to the same. ``alike`` are the recorded policy versions that
+    take the same values of a request in the same order as ``policy``.
     """
 
     def __init__(
-        self, space: str, policy: Policy, was: Policy, watch: Watch | None = None, *, shortcuts: bool = True
+        self,
+        space: str,
+        policy: Policy,
+        was: Policy,
+        watch: Watch | None = None,
+        *,
+        shortcuts: bool = True,
+        alike: Collection[int] = (),
     ) -> None:
         self.space = space
         self.policy = policy
@@ -136,6 +145,7 @@ class Trial:
         self.evidence: dict[int, int] = {}
         self._watch = watch
         self._shortcuts = shortcuts and watch is None  # who watches is told of each decision
+        self._alike = frozenset(alike) if self._shortcuts else frozenset[int]()
         self._spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115  (closed with the trial)
         self._waiting: list[tuple[int, int]] = []  # aliases that only the other policy accepts: due, position
         self._made_up: set[int] = set()
@@ -158,6 +168,8 @@ class Trial:
             self._apply_aliases(position, entry.at_ms)
         was, tally = entry.decision, self.tally
         raw = bytes(entry.request)
+        if was.changes and entry.policy in self._alike and self._is_new_again(was, raw, position):
+            return
         number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
         after = tally.partner[number]
         mark = self.world.settled[after * MARK : after * MARK + MARK]
@@ -170,6 +182,31 @@ class Trial:
             self._recorded(was)
         if raw.startswith(_BATCH):
             self._batch(position, number, after)
+
+    def _is_new_again(self, was: Was, raw: bytes, position: int) -> bool:
+        """Make a recorded new user again, as ``_is_plainly_new`` does; tell whether that is so.
+
+        All that counted of the request was linked then, so it need not be read again: the same values count now.
+        """
+        changes = was.changes
+        made = changes[0]
+        if type(made) is not Create or len(changes) == 1 or made.mpid in self._made_up:
+            return False
+        if was.trace.dropped or was.trace.refused or not raw.startswith(_RESOLVED):
+            return False
+        identities: list[Identity] = []
+        login = self.policy.login
+        known = False
+        for change in changes[1:]:
+            if type(change) is not Link:
+                return False
+            identities.append((change.type, change.value))
+            known = known or change.type in login
+        if was.known != known or not self.world.is_unheard(identities) or not self._both_make(was, known):
+            return False
+        self.decided += 1
+        self.world.make(made.mpid, identities, position)
+        return True
 
     def _decide(self, position: int, entry: Recorded, raw: bytes) -> None:
         was, request = entry.decision, decode_request(raw)

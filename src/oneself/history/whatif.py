@@ -34,7 +34,8 @@ async def trials(
     ``policies`` are those by scope. Entries before the ``span`` stay as they were decided, what comes after it is not
     looked at. ``watch`` are told of every decision in their space.
     """
-    was = await _recorded_policies(store, span)
+    recorded = await policies_of(store)
+    was = {row.scope: recorded[row.scope, row.version] for row in await store.policies() if row.position <= span.last}
     revised = await revisions(store, span)
     found: dict[str, Trial] = {}
     left: set[str] = set()
@@ -50,7 +51,9 @@ async def trials(
                         left.add(entry.space)
                         continue
                     told = watch.get(entry.space) if watch else None
-                    trial = found[entry.space] = Trial(entry.space, policies[scope], was[scope], told)
+                    alike = _alike(recorded, scope, policies[scope]) if revised is None else ()
+                    trial = Trial(entry.space, policies[scope], was[scope], told, alike=alike)
+                    found[entry.space] = trial
                     opened.callback(trial.close)
                 stays = position < span.first
                 if revised is not None:
@@ -72,10 +75,14 @@ async def trials(
         yield [found[space] for space in sorted(found)], sorted(left)
 
 
-async def _recorded_policies(store: Store, span: Span) -> dict[str, Policy]:
-    """Return the policy of each scope at the end of a span."""
-    built = await policies_of(store)
-    return {row.scope: built[row.scope, row.version] for row in await store.policies() if row.position <= span.last}
+def _alike(recorded: Mapping[tuple[str, int], Policy], scope: str, policy: Policy) -> list[int]:
+    """Return the versions of a scope that take the same values of a request, in the same order, as a policy does."""
+    return [
+        version
+        for (of, version), was in recorded.items()
+        if of == scope
+        and (was.priority, was.junk, was.phone_region) == (policy.priority, policy.junk, policy.phone_region)
+    ]
 
 
 @contextmanager
