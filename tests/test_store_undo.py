@@ -152,6 +152,16 @@ async def test_history_comes_and_goes(backend: Backend) -> None:
     assert (await backend.store.profile(1)).decisions == [1, 2, 3, 4]  # type: ignore[union-attr]
 
 
+async def test_a_row_of_history_is_another_one_in_its_place(backend: Backend) -> None:
+    await backend.one(Create(1), Link(1, *EMAIL))
+    await backend.one(Link(1, *OTHER))
+    await backend.one(Unlink(1, *EMAIL, "removed"))
+    await backend.one(NoPast(1, 3, *EMAIL), Past(1, 3, *EMAIL, 2, "moved", 5))
+    assert (await backend.store.profile(1)).history == [  # type: ignore[union-attr]
+        History(1, 3, *EMAIL, 2, "moved", 5)
+    ]
+
+
 async def test_a_guard_comes_back_as_of_its_decision(backend: Backend) -> None:
     await backend.one(Guard(*OTHER, "max_values_per_profile"))
     await backend.one(Release(*OTHER))

@@ -38,8 +38,8 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``quarantined`` are its events that could not be used. Where the batch as a whole could not be, ``batch`` is
     None, ``document`` is all of it as it was sent, and ``reason`` says why. ``trimmed`` tells that its events are
-    no longer kept, while what they made of the profile still is. ``moved_to`` is whose it is since an undo or a split,
-    0 for nobody; None where it is the answer's of its entry.
+    no longer kept, while what they made of the profile still is. ``moved_to`` is whose it is since an undo or a
+    split, 0 for nobody; None where it is the answer's of its entry.
     """
 
     batch: Batch | None = None

@@ -52,8 +52,8 @@ class Counted(NamedTuple):
 class Counting:
     """What each decision counts for, by the undos and splits that are in force: not undone, and not left out here.
 
-    That a decision counts as before is what comes of its undo being undone, and says nothing by itself: it may count as
-    an earlier undo has it.
+    That a decision counts as before is what comes of its undo being undone, and says nothing by itself: it may count
+    as an earlier undo has it.
     """
 
     def __init__(self, undos: Mapping[int, Entry], without: Collection[int] = ()) -> None:

@@ -34,7 +34,7 @@ _WRITE = {
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?)""",
     "history_gone": """DELETE FROM identity_history WHERE (mpid, ended, type, value) IN
         (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?))""",
-    "history": """INSERT OR IGNORE INTO identity_history
+    "history": """INSERT OR REPLACE INTO identity_history
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
         FROM json_each(?)""",
     "request": """INSERT INTO request SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?) WHERE true ORDER BY 1
