@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from http_edge import BASIC, CONFIG, KEY, LOG, MODIFY_PATHS, StrawEngine, ask, edge, modifying, resolving
 from oneself import logs
-from oneself.http import Gauge, Groups, create_app
+from oneself.http import Conflicts, Gauge, Groups, create_app
 
 
 def test_alive_is_always_answered() -> None:
@@ -80,6 +80,11 @@ def test_metrics_tell_how_calls_are_grouped() -> None:
     assert (sizes["1.0"], sizes["2.0"], sizes["4.0"], sizes["256.0"], sizes["+Inf"]) == (2, 2, 3, 3, 4)
     assert sizes["oneself_group_size_sum"] == 305
     assert families["oneself_group_seconds"].samples[-1].value > 0
+
+
+def test_metrics_tell_what_other_servers_changed() -> None:
+    answer = ask(create_app(CONFIG, StrawEngine(), collectors=[Conflicts(lambda: {"holders": 2})]), "GET", "/metrics")
+    assert b'oneself_conflicts_total{what="holders"} 2.0' in answer.body
 
 
 @pytest.fixture(autouse=True)

@@ -136,7 +136,7 @@ def _run(options: _Options, worker: Worker | None = None) -> None:
 async def _serve(options: _Options, worker: Worker | None) -> None:
     from oneself.engine import Engine, adopt_policies
     from oneself.engine.engine import clock_ms
-    from oneself.http import Gauge, Groups, Siblings, create_app
+    from oneself.http import Conflicts, Gauge, Groups, Siblings, create_app
     from oneself.jobs import Jobs
 
     store = options.place.store()
@@ -152,7 +152,8 @@ async def _serve(options: _Options, worker: Worker | None) -> None:
                 await _fill(engine, options.config)
             jobs = Jobs(engine, options.config)
             siblings = None if worker is None else Siblings(worker.folder, worker.number, worker.count)
-            app = create_app(options.config, engine, collectors=[groups, position, jobs], siblings=siblings)
+            collectors = [groups, position, Conflicts(lambda: store.conflicts), jobs]
+            app = create_app(options.config, engine, collectors=collectors, siblings=siblings)
             gc.freeze()
             await jobs.start()
             await app.operations.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from oneself.journal import BatchRecord, Entry
 
-__all__ = ["Gauge", "Groups", "Ingestion", "Measures"]
+__all__ = ["Conflicts", "Gauge", "Groups", "Ingestion", "Measures"]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -80,6 +80,22 @@ class Gauge(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metric."""
         return [GaugeMetricFamily(self._name, self._description, self._read())]
+
+
+class Conflicts(Collector):
+    """Groups that were decided again because of other servers; ``read`` gives how many, by what they had changed."""
+
+    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric."""
+        family = CounterMetricFamily(
+            "oneself_conflicts", "Groups decided again since another server changed what they saw.", labels=["what"]
+        )
+        for what, count in self._read().items():
+            family.add_metric([what], count)
+        return [family]
 
 
 class Groups(Collector):

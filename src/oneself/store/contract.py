@@ -288,6 +288,11 @@ class Store(ABC):
     shared: ClassVar[bool] = False
     """Whether other servers may be at work on the same data."""
 
+    @property
+    def conflicts(self) -> Mapping[str, int]:
+        """How many groups were decided again since another server changed what they saw, by what that was."""
+        return {}
+
     @abstractmethod
     async def lease(self, name: str, holder: str, seconds: float) -> bool:
         """Give a lease to a holder, or renew it, for some seconds from now; False where another one has it.

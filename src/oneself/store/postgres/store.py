@@ -98,6 +98,11 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
     # -- the path of an answer ---------------------------------------------------------------------------------
 
     @property
+    def conflicts(self) -> Mapping[str, int]:
+        """How many groups were decided again since another server changed what they saw, by what that was."""
+        return self.committer.conflicts
+
+    @property
     def position(self) -> int:
         """The position of the last durable entry that this server knows of."""
         return self._position
