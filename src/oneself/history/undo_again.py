@@ -15,6 +15,7 @@ from oneself.identity import (
     Decision,
     Guard,
     Identity,
+    Link,
     Mentioned,
     Release,
     Request,
@@ -98,11 +99,19 @@ class Again:
         self._settled = settled
         self._went: dict[tuple[int, str], int] = {}
         self._latest: dict[int, int] = {}
+        self._unfit: set[int] = set()
 
     def run(self) -> None:
         """Go over all decisions, in their order."""
         for position in sorted(self._past.entries):
             self._take(position, self._past.entries[position])
+        for position in sorted(self._unfit):  # it is to count again, and something undone since keeps it from that
+            entry = self._past.entries[position]
+            self.in_the_way.append(
+                InTheWay(
+                    position, entry, self._present.of(position, entry), self._counting.of(position, entry), "undo"
+                )
+            )
 
     def _take(self, position: int, entry: Entry) -> None:
         was = self._present.of(position, entry)
@@ -124,13 +133,18 @@ class Again:
     def _concerns(self, change: Change) -> bool:
         """Tell whether a change is about somebody, or a value, that all this concerns.
 
-        Somebody whom a decision before did not make now is concerned, and looked at in the next pass.
+        Somebody whom a decision before did not make now, or did not give what this one takes, is concerned, and is
+        looked at in the next pass.
         """
         mpid = getattr(change, "mpid", None)
-        if mpid is None or mpid in self.view.profiles:
+        if mpid is None:
             return True
         if isinstance(change, Create):
             return mpid in self._past.present
+        if not isinstance(change, Link | Unlink) or self._fits(change):
+            return True
+        if mpid in self.view.profiles:
+            self.grown.identities.add((change.type, change.value))
         if mpid in self._past.present:
             self.grown.mpids.add(mpid)
         return False
@@ -149,7 +163,7 @@ class Again:
         kind = entry.request.kind
         error = entry.decision.error
         if kind == "split":
-            if not self._fits(now.changes):
+            if not all(self._fits(change) for change in now.changes if isinstance(change, Unlink)):
                 self.in_the_way.append(InTheWay(position, entry, was, Counted(None, []), "split"))
                 return Counted(None, [], "undone")
             return now
@@ -186,6 +200,9 @@ class Again:
     def _do(self, changes: list[Change], position: int) -> None:
         view = self.view
         for change in changes:
+            if isinstance(change, Link | Unlink) and not self._fits(change):
+                self._unfit.add(position)
+                continue
             if isinstance(change, Unlink):
                 profile = view.profiles[change.mpid]
                 identity = (change.type, change.value)
@@ -201,15 +218,12 @@ class Again:
                 self.guards.pop((change.type, change.value), None)
             apply(view, change, position)
 
-    def _fits(self, changes: list[Change]) -> bool:
-        """Tell whether the changes of a split can still be made."""
-        view = self.view
-        for change in changes:
-            if isinstance(change, Unlink):
-                profile = view.profiles.get(change.mpid)
-                if profile is None or not view.holds(profile, change.type, change.value):
-                    return False
-        return True
+    def _fits(self, change: Link | Unlink) -> bool:
+        """Tell whether a link can be made, or ended."""
+        profile = self.view.profiles.get(change.mpid)
+        if profile is None:
+            return False
+        return self.view.holds(profile, change.type, change.value) == isinstance(change, Unlink)
 
     # -- the MPIDs that clients would have been given ----------------------------------------------------------------
 
