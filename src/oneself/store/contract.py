@@ -244,12 +244,14 @@ class Store(ABC):
         profile = await self.profile(mpid)
         expired: dict[str, int] = {}
         gone = 0
-        for position in profile.decisions if profile is not None else ():
-            entry = await self.entry(position)
-            for change in entry.decision.changes if entry is not None else ():
-                if isinstance(change, Expire) and change.mpid == mpid:
-                    expired[change.workspace] = position
-                    gone = position if change.last else gone
+        decisions = profile.decisions if profile is not None else []
+        for start in range(0, len(decisions), _BODIES):
+            entries = await self.entries_at(decisions[start : start + _BODIES])
+            for position, entry in sorted(entries.items()):
+                for change in entry.decision.changes:
+                    if isinstance(change, Expire) and change.mpid == mpid:
+                        expired[change.workspace] = position
+                        gone = position if change.last else gone
         return expired, gone
 
     @abstractmethod
