@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from oneself.commands import main
 from oneself.commands.whatif import settings_of_file
 from oneself.errors import ConfigError
-from oneself.history.charts import el
+from oneself.history.whatif.charts import el
 from recorded_histories import fill_shop
 
 PAGE = (Path(__file__).parent.parent / "docs" / "whatif.md").read_text()

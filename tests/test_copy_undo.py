@@ -10,8 +10,8 @@ import pytest
 import undo_world
 from copying import PLACES, contents, place_of
 from engine_at_work import running
-from oneself.history.undo import NotUndone
-from oneself.history.undo_report import UndoReport
+from oneself.history.undo.planning import NotUndone
+from oneself.history.undo.report import UndoReport
 from oneself.store.transfer import copy
 from store_factories import Backend
 from undo_world import ENGINES, SCOPES, Maker, World

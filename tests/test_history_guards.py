@@ -16,7 +16,7 @@ from batches import taken
 from engine_at_work import SPACE, running
 from oneself.engine import Call, Engine
 from oneself.history import GuardsSeen, guards_seen, guards_text, scan_steps, span_of
-from oneself.history.heavy import Heavy
+from oneself.history.guards.heavy import Heavy
 from oneself.identity import PolicySettings, Request
 from profile_world import NOW_MS, source
 from recorded_histories import Player

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from identity_histories import NOW_MS, History, histories, policies, request_of
 from oneself.history.recorded import Recorded, decode
-from oneself.history.trial import Trial
+from oneself.history.whatif.trial import Trial
 from oneself.history.world import World
 from oneself.identity import Create, IdentityChange, Policy, PolicySettings, Request, build
 from oneself.journal import Entry, encode

@@ -13,8 +13,8 @@ from batches import event, taken
 from engine_at_work import SPACE
 from oneself.engine import Call
 from oneself.history.recorded import Span
-from oneself.history.report import Example, Gain, Moved, Report, SpaceReport, Users
-from oneself.history.reporting import what_if
+from oneself.history.whatif.report import Example, Gain, Moved, Report, SpaceReport, Users
+from oneself.history.whatif.reporting import what_if
 from oneself.identity import AliasRequest, IdentityChange, Kind, PolicySettings, Request, build
 from profile_world import NOW_MS, source
 from recorded_histories import Clock, at_work, looking

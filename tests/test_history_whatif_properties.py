@@ -18,9 +18,9 @@ from identity_histories import policies
 from oneself.engine import Call, Engine
 from oneself.engine.policies import Governing
 from oneself.history.recorded import Span
-from oneself.history.reporting import report_on, what_if
-from oneself.history.trial import Trial
-from oneself.history.whatif import trials
+from oneself.history.whatif.reporting import report_on, what_if
+from oneself.history.whatif.trial import Trial
+from oneself.history.whatif.trials import trials
 from oneself.identity import Decision, Policy, PolicySettings, Request, build
 from oneself.store import EmbeddedStore
 from recorded_histories import Player, at_work, looking

@@ -14,7 +14,7 @@ import pytest
 from admin_world import World, admin
 from engine_at_work import identify, running
 from http_edge import basic
-from oneself.history.running import Asked
+from oneself.history.whatif.running import Asked
 from oneself.http.admin import runner
 from oneself.http.admin.runner import Run, Runner
 from oneself.http.wire import HttpError

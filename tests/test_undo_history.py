@@ -10,10 +10,10 @@ import pytest
 
 from oneself.engine import Call
 from oneself.history import as_of, replay, what_if
-from oneself.history.life import life
 from oneself.history.recorded import Span
-from oneself.history.split import plan_split
-from oneself.history.undo import NotUndone
+from oneself.history.undo.planning import NotUndone
+from oneself.history.undo.split import plan_split
+from oneself.history.why.life import life
 from oneself.identity import Request, build
 from oneself.store import UNDONE
 from store_factories import Backend

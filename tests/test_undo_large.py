@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from oneself.engine import Call
-from oneself.history import undo_tail
-from oneself.history.undo import plan_undo, plan_value
+from oneself.history.undo import tail as undo_tail
+from oneself.history.undo.planning import plan_undo, plan_value
 from oneself.identity import Request, Undo
 from oneself.journal import Entry
 from store_factories import Backend

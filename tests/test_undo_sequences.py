@@ -12,9 +12,9 @@ import pytest
 from histories import mpid_of
 from oneself.engine import Call
 from oneself.history import replay
-from oneself.history.split import plan_split
-from oneself.history.undo import NotUndone
-from oneself.history.undo_report import UndoPlan
+from oneself.history.undo.planning import NotUndone
+from oneself.history.undo.report import UndoPlan
+from oneself.history.undo.split import plan_split
 from oneself.identity import AliasRequest, PolicySettings, Request
 from rebuilding import assert_backend_rebuilds
 from store_factories import Backend

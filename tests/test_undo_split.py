@@ -12,8 +12,8 @@ from batches import event, taken
 from engine_at_work import all_of
 from histories import mpid_of
 from oneself.engine import Call
-from oneself.history.split import plan_split
-from oneself.history.undo import NotUndone
+from oneself.history.undo.planning import NotUndone
+from oneself.history.undo.split import plan_split
 from oneself.identity import IdentityChange, PolicySettings, Request
 from oneself.store import timeline
 from profile_world import NOW_MS, source

@@ -12,8 +12,8 @@ from batches import event
 from engine_at_work import all_of, running
 from histories import mpid_of
 from oneself.engine import Call
-from oneself.history.split import plan_split
-from oneself.history.undo import plan_undo
+from oneself.history.undo.planning import plan_undo
+from oneself.history.undo.split import plan_split
 from oneself.identity import Decision, Mentioned, Request, Trace, Undo, Upkeep
 from oneself.jobs import ExpiryJob, RetentionJob
 from oneself.store import EmbeddedStore, Plan, Rewritten

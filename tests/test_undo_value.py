@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oneself.engine import Call
-from oneself.history.undo import NotUndone
+from oneself.history.undo.planning import NotUndone
 from oneself.identity import Request
 from oneself.store import timeline
 from rebuilding import assert_backend_rebuilds

@@ -20,8 +20,8 @@ from batches import event, taken
 from engine_at_work import running
 from histories import INPUTS, identities, mpid_of
 from oneself.engine import Call, Engine, Outcome
-from oneself.history.undo import plan_undo, plan_value
-from oneself.history.undo_report import UndoPlan
+from oneself.history.undo.planning import plan_undo, plan_value
+from oneself.history.undo.report import UndoPlan
 from oneself.identity import IdentityChange, Later, PolicySettings, Request, Undo
 from profile_world import NOW_MS, source
 from rebuilding import tables_now

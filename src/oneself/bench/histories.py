@@ -21,8 +21,8 @@ from oneself.bench.recording import record
 from oneself.engine import Call, Engine, Outcome
 from oneself.engine.policies import stored_policies
 from oneself.history import life
-from oneself.history.undo_report import UndoPlan
-from oneself.history.undoing import Asked, carried_out, plan_asked
+from oneself.history.undo.asked import Asked, carried_out, plan_asked
+from oneself.history.undo.report import UndoPlan
 from oneself.identity import IdentityChange, Request
 from oneself.store import EmbeddedStore
 

@@ -15,7 +15,7 @@ from typing import Final
 from oneself.bench.fill import INPUT, SPACE, begin
 from oneself.bench.mix import Cursor, Mix, core_request
 from oneself.bench.population import Population, mpid, stored, uuid
-from oneself.history.whatif import without_collecting
+from oneself.history.whatif.trials import without_collecting
 from oneself.history.world import World
 from oneself.identity import PolicySettings, Request, build, decide, prepare
 from oneself.journal import Entry

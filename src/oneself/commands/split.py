@@ -41,7 +41,7 @@ def split(
     """
     if not _MPID.fullmatch(mpid) or abs(int(mpid)) >= 1 << 63:
         raise click.UsageError(f"{mpid!r} is no MPID: it is a whole number of at most 64 bits.")
-    from oneself.history.undoing import AskedSplit, identity_of, plan_asked_split
+    from oneself.history.undo.asked import AskedSplit, identity_of, plan_asked_split
 
     asked = AskedSplit(mpid=int(mpid), identities=tuple(map(identity_of, identities)))
     perform(place_of(data, database), partial(plan_asked_split, asked=asked), "Splitting", dry_run, yes, as_json)

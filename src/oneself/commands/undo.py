@@ -17,7 +17,7 @@ from oneself.commands.replay import progress
 from oneself.errors import OneselfError, StoreInUse
 
 if TYPE_CHECKING:
-    from oneself.history.undo_report import UndoPlan, UndoReport
+    from oneself.history.undo.report import UndoPlan, UndoReport
     from oneself.store import Place, Store
 
 __all__ = ["data_options", "perform", "undo"]
@@ -93,7 +93,7 @@ def undo(
         raise click.UsageError("Name what to undo: a decision, or --input, or --identity.")
     if (first or last) and not input_:
         raise click.UsageError("--from and --to belong to --input.")
-    from oneself.history.undoing import Asked, identity_of, plan_asked
+    from oneself.history.undo.asked import Asked, identity_of, plan_asked
 
     type_, value = identity_of(identity) if identity else ("", "")
     asked = Asked(
@@ -113,7 +113,7 @@ def undo(
 
 def perform(place: Place, planning: Planning, label: str, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Plan, tell the plan, ask, carry it out, and tell what has changed; exit with 1 where it cannot be done."""
-    from oneself.history.undo_text import undo_text
+    from oneself.history.undo.text import undo_text
 
     report = asyncio.run(_planned(place, planning, label))
     if report.possible and not dry_run:
@@ -149,7 +149,7 @@ async def _plan(store: Store, planning: Planning, label: str) -> UndoPlan:
 async def _carried_out(place: Place, planning: Planning, label: str) -> UndoReport:
     from oneself.engine import Call, Engine
     from oneself.engine.policies import stored_policies
-    from oneself.history.undoing import carried_out
+    from oneself.history.undo.asked import carried_out
 
     store = place.store()
     try:

@@ -1,19 +1,19 @@
 """Recorded histories: decided again as they were, and under other policies (docs/replay.md, docs/whatif.md)."""
 
 from oneself.history.as_of import AsOf, as_of
-from oneself.history.guard_report import GuardsSeen
-from oneself.history.guard_text import guards_text
-from oneself.history.guards import guards_seen, scan_steps
-from oneself.history.holding import IdentityLife, identity_life
-from oneself.history.life import Life, life
-from oneself.history.page import page
+from oneself.history.guards.report import GuardsSeen
+from oneself.history.guards.seen import guards_seen, scan_steps
+from oneself.history.guards.text import guards_text
 from oneself.history.recorded import Span, position_of, span_of
 from oneself.history.replay import Replay, replay
-from oneself.history.report import Report, SpaceReport
-from oneself.history.reporting import what_if
-from oneself.history.text import as_of_text, replay_text, whatif_text
-from oneself.history.told import Told, decisions_told, request_told
-from oneself.history.told_text import decision_text, identity_text, life_text
+from oneself.history.whatif.page import page
+from oneself.history.whatif.report import Report, SpaceReport
+from oneself.history.whatif.reporting import what_if
+from oneself.history.whatif.text import as_of_text, replay_text, whatif_text
+from oneself.history.why.holding import IdentityLife, identity_life
+from oneself.history.why.life import Life, life
+from oneself.history.why.text import decision_text, identity_text, life_text
+from oneself.history.why.told import Told, decisions_told, request_told
 
 __all__ = [
     "AsOf",

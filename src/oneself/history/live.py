@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from oneself.history.difference import Findings
 from oneself.history.fold import Fold, FoldedSpace
-from oneself.history.whatif import Progress
+from oneself.history.whatif.trials import Progress
 from oneself.identity import AliasRow, Identity, Profile
 from oneself.store import History, Store, Wanted
 

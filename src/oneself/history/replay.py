@@ -11,7 +11,7 @@ from oneself.history.difference import Differences, Findings
 from oneself.history.fold import Fold
 from oneself.history.live import compare
 from oneself.history.recorded import policies_of
-from oneself.history.whatif import Progress, without_collecting
+from oneself.history.whatif.trials import Progress, without_collecting
 from oneself.identity import Create, Decision, Policy
 from oneself.journal import Entry
 from oneself.store import REQUESTS, Store

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from oneself.engine import ENVIRONMENTS
 from oneself.history import GuardsSeen, Life, Report
-from oneself.history.undo_report import UndoReport
+from oneself.history.undo.report import UndoReport
 from oneself.http.admin.guards import MOST_GUARDED, GuardedPage, ReleaseBody, Released
 from oneself.http.admin.policies import MOST_VERSIONS, PolicyVersions, PolicyView, PromoteBody, RestoreBody
 from oneself.http.admin.query import MOST_CHARACTERS, MOST_MS

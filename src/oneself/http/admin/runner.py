@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from oneself.errors import OneselfError
-from oneself.history.running import Asked, Said
+from oneself.history.whatif.running import Asked, Said
 from oneself.http.ports import Engine
 from oneself.http.wire import HttpError
 from oneself.store import EmbeddedStore, Store
@@ -169,7 +169,7 @@ class Runner:
     async def _said(self, kind: Kind, run: Run) -> Said:
         """Return the last thing that the process says; the report is kept before."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "oneself.history.running",
+            sys.executable, "-m", "oneself.history.whatif.running",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             limit=MOST_REPORT,
         )  # fmt: skip

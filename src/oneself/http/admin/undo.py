@@ -12,9 +12,9 @@ from oneself.config import Config
 from oneself.engine import Call
 from oneself.engine.engine import random_mpids
 from oneself.errors import OneselfError, StoreUnavailable
-from oneself.history.undo import NotThere, NotUndone
-from oneself.history.undo_report import UndoPlan, UndoReport, report_of
-from oneself.history.undoing import Asked, AskedSplit, carried_out, plan_asked, plan_asked_split
+from oneself.history.undo.asked import Asked, AskedSplit, carried_out, plan_asked, plan_asked_split
+from oneself.history.undo.planning import NotThere, NotUndone
+from oneself.history.undo.report import UndoPlan, UndoReport, report_of
 from oneself.http.admin.access import ADMIN, Access, Place, answer
 from oneself.http.admin.query import Query
 from oneself.http.body import decode, read_body

@@ -6,7 +6,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from oneself.history.running import Asked
+from oneself.history.whatif.running import Asked
 from oneself.http.admin.access import ADMIN, NO_STORE, Access, Place, answer
 from oneself.http.admin.query import Query
 from oneself.http.admin.runner import Run, Runner, State

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
 
-from oneself.history.census import BUCKETS
-from oneself.history.charts import Bar, columns, el, stacked
-from oneself.history.report import Example, Largest, Report, Side, SpaceReport, Users
-from oneself.history.text import Way, answers_compared, moment, one_line
+from oneself.history.whatif.census import BUCKETS
+from oneself.history.whatif.charts import Bar, columns, el, stacked
+from oneself.history.whatif.report import Example, Largest, Report, Side, SpaceReport, Users
+from oneself.history.whatif.text import Way, answers_compared, moment, one_line
 
 __all__ = ["page"]
 

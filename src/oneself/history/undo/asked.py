@@ -10,10 +10,10 @@ import msgspec
 
 from oneself.errors import OneselfError
 from oneself.history.recorded import policies_of, span_of
-from oneself.history.split import plan_split
-from oneself.history.undo import NotThere, NotUndone, decisions_of, plan_undo, plan_value
-from oneself.history.undo_report import UndoPlan, UndoReport
-from oneself.history.whatif import Progress
+from oneself.history.undo.planning import NotThere, NotUndone, decisions_of, plan_undo, plan_value
+from oneself.history.undo.report import UndoPlan, UndoReport
+from oneself.history.undo.split import plan_split
+from oneself.history.whatif.trials import Progress
 from oneself.identity import IDENTITY_TYPES, Identity, Later, Policy, Undo
 from oneself.identity.values import normalise
 from oneself.store import Store, is_removed

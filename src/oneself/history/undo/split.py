@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from oneself.history.recorded import policies_of
-from oneself.history.undo import NotThere, NotUndone, rewritten
-from oneself.history.undo_report import UndoPlan, report_of
-from oneself.history.undo_tail import Counting
-from oneself.history.whatif import Progress
+from oneself.history.undo.planning import NotThere, NotUndone, rewritten
+from oneself.history.undo.report import UndoPlan, report_of
+from oneself.history.undo.tail import Counting
+from oneself.history.whatif.trials import Progress
 from oneself.identity import (
     Change,
     Create,

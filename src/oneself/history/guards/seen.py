@@ -10,8 +10,9 @@ from typing import Final
 
 import msgspec
 
-from oneself.history.guard_notes import Deciding, Notes, Place, deciding_value
-from oneself.history.guard_report import (
+from oneself.history.guards.heavy import Counting, Heavy
+from oneself.history.guards.notes import Deciding, Notes, Place, deciding_value
+from oneself.history.guards.report import (
     CrowdedProfile,
     DecidingValue,
     GuardedValue,
@@ -22,9 +23,8 @@ from oneself.history.guard_report import (
     TypeCount,
     ValueCount,
 )
-from oneself.history.heavy import Counting, Heavy
 from oneself.history.recorded import Span, newest_policies, policies_of
-from oneself.history.told import entries_of
+from oneself.history.why.told import entries_of
 from oneself.identity import HOLDERS_READ, INLINE_VALUES, Policy, PolicySettings
 from oneself.store import PARTS, Store, StoredProfile, Wanted
 from oneself.store.keys import holder_key

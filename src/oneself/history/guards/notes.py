@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from oneself.history.heavy import Counting, Heavy
+from oneself.history.guards.heavy import Counting, Heavy
 from oneself.history.recorded import decode_request
 from oneself.identity import Change, Create, Dropped, Link, Policy, Refused, Request, Step
 from oneself.identity.values import normalise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from oneself.history.undo_tail import Counting, Tail
+from oneself.history.undo.tail import Counting, Tail
 from oneself.identity import (
     Create,
     Guard,

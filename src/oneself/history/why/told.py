@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from oneself.explain import explain
-from oneself.history.standing import standings
+from oneself.history.undo.standing import standings
 from oneself.identity import (
     Alias,
     AliasOutcome,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from oneself.history.heavy import Counting
+from oneself.history.guards.heavy import Counting
 
 __all__ = [
     "CrowdedProfile", "DecidingValue", "GuardedValue", "GuardsSeen", "HeldOff", "Quarantine", "SharedValue",

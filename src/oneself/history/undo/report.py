@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from oneself.history.undo_again import InTheWay
+from oneself.history.undo.again import InTheWay
 from oneself.identity import (
     Change,
     Create,

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from oneself.history.recorded import policies_of
-from oneself.history.told import Told, entries_of, tell
+from oneself.history.why.told import Told, entries_of, tell
 from oneself.identity import Policy
 from oneself.store import Store, StoredProfile, Wanted, is_removed
 

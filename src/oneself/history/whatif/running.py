@@ -1,4 +1,4 @@
-"""Reports made in their own process, ``python -m oneself.history.running``, which speaks JSON (docs/whatif.md).
+"""Reports made in a process of their own, ``python -m oneself.history.whatif.running``, in JSON (docs/whatif.md).
 
 It is asked once, on standard input (``Asked``), and says how far it is, line by line, and at last what it found
 (``Said``). So the address of a database is in no list of processes, and a server's interpreter does none of the work.
@@ -18,10 +18,10 @@ from typing import Final, Literal
 import msgspec
 
 from oneself.errors import OneselfError
-from oneself.history.guards import guards_seen, scan_steps
-from oneself.history.page import page
+from oneself.history.guards.seen import guards_seen, scan_steps
 from oneself.history.recorded import span_of
-from oneself.history.reporting import what_if
+from oneself.history.whatif.page import page
+from oneself.history.whatif.reporting import what_if
 from oneself.identity import PolicySettings, build
 from oneself.store import Place
 

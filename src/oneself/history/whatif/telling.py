@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from heapq import nlargest
 from typing import Final, NamedTuple
 
-from oneself.history.census import Census
-from oneself.history.report import Example, Share
-from oneself.history.trial import Trial
+from oneself.history.whatif.census import Census
+from oneself.history.whatif.report import Example, Share
+from oneself.history.whatif.trial import Trial
 from oneself.history.words import Words
 from oneself.identity import Policy
 from oneself.store import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from oneself.history.undo_again import InTheWay
-from oneself.history.undo_tail import Counted, Counting, Tail
+from oneself.history.undo.again import InTheWay
+from oneself.history.undo.tail import Counted, Counting, Tail
 from oneself.identity import Change, Create, Mentioned, mentioned, prepare, touched_by
 from oneself.journal import Entry
 

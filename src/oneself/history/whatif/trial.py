@@ -14,7 +14,7 @@ import msgspec
 
 from oneself.history.numbers import Numbers
 from oneself.history.recorded import Recorded, Was, decode_request
-from oneself.history.tally import Tally
+from oneself.history.whatif.tally import Tally
 from oneself.history.world import MARK, World
 from oneself.identity import (
     Alias,

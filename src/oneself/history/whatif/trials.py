@@ -6,9 +6,9 @@ import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
-from oneself.history.counted import counted, revisions
 from oneself.history.recorded import Span, bodies, decode, policies_of
-from oneself.history.trial import Trial, Watch
+from oneself.history.whatif.counted import counted, revisions
+from oneself.history.whatif.trial import Trial, Watch
 from oneself.identity import Policy
 from oneself.store import Store
 

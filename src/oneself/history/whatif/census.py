@@ -9,9 +9,9 @@ from heapq import nlargest
 from itertools import compress
 from typing import Final
 
-from oneself.history.report import Largest, Moved, Profiles, Users
-from oneself.history.tally import Pair
-from oneself.history.trial import Trial
+from oneself.history.whatif.report import Largest, Moved, Profiles, Users
+from oneself.history.whatif.tally import Pair
+from oneself.history.whatif.trial import Trial
 
 __all__ = ["BUCKETS", "Census"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from oneself.explain import DROPPED, GUARDED
-from oneself.history.guard_report import (
+from oneself.history.guards.heavy import Counting
+from oneself.history.guards.report import (
     CrowdedProfile,
     DecidingValue,
     GuardedValue,
@@ -14,8 +15,7 @@ from oneself.history.guard_report import (
     Quarantine,
     SharedValue,
 )
-from oneself.history.heavy import Counting
-from oneself.history.text import moment
+from oneself.history.whatif.text import moment
 from oneself.identity import HOLDERS_READ
 
 __all__ = ["guards_text"]

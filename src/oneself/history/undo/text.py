@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from oneself.history.undo_report import UndoReport, Way
+from oneself.history.undo.report import UndoReport, Way
 
 __all__ = ["undo_text"]
 

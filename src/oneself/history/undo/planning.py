@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from oneself.errors import OneselfError
 from oneself.history.recorded import policies_of
-from oneself.history.undo_again import DECIDED_AGAIN, Again, Pin
-from oneself.history.undo_difference import changes_of, moves_of, revised_of
-from oneself.history.undo_keep import Keeping
-from oneself.history.undo_past import Past, past_of
-from oneself.history.undo_report import UndoPlan, Way, report_of, way_of
-from oneself.history.undo_tail import Counted, Counting, Tail
-from oneself.history.whatif import Progress
+from oneself.history.undo.again import DECIDED_AGAIN, Again, Pin
+from oneself.history.undo.difference import changes_of, moves_of, revised_of
+from oneself.history.undo.keeping import Keeping
+from oneself.history.undo.past import Past, past_of
+from oneself.history.undo.report import UndoPlan, Way, report_of, way_of
+from oneself.history.undo.tail import Counted, Counting, Tail
+from oneself.history.whatif.trials import Progress
 from oneself.identity import (
     AliasOutcome,
     Change,

@@ -7,8 +7,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from oneself.history.undo_past import Guards, Past, PastKey
-from oneself.history.undo_tail import OF_IDENTITIES, Counted, Counting, Tail
+from oneself.history.undo.past import Guards, Past, PastKey
+from oneself.history.undo.tail import OF_IDENTITIES, Counted, Counting, Tail
 from oneself.identity import (
     Change,
     Create,

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from oneself.history.told import entries_of
+from oneself.history.why.told import entries_of
 from oneself.identity import HOLDERS_READ, Guard, Identity, Policy, Reguard, Release
 from oneself.identity.values import normalise, why_dropped
 from oneself.journal import Entry

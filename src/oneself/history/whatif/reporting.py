@@ -7,12 +7,12 @@ from itertools import compress
 
 import msgspec
 
-from oneself.history.census import Census
 from oneself.history.recorded import Span, policies_of
-from oneself.history.report import Answers, Gain, Moved, Report, Setting, Side, SpaceReport
-from oneself.history.telling import choose, examples
-from oneself.history.trial import Counts, Trial
-from oneself.history.whatif import Progress, trials, without_collecting
+from oneself.history.whatif.census import Census
+from oneself.history.whatif.report import Answers, Gain, Moved, Report, Setting, Side, SpaceReport
+from oneself.history.whatif.telling import choose, examples
+from oneself.history.whatif.trial import Counts, Trial
+from oneself.history.whatif.trials import Progress, trials, without_collecting
 from oneself.history.words import Words
 from oneself.identity import Policy
 from oneself.store import Store

@@ -8,7 +8,7 @@ from typing import Literal
 
 from oneself.history.as_of import AsOf, Shown
 from oneself.history.replay import Replay
-from oneself.history.report import Answers, Example, Report, SpaceReport, Users
+from oneself.history.whatif.report import Answers, Example, Report, SpaceReport, Users
 
 __all__ = ["Way", "answers_compared", "as_of_text", "moment", "one_line", "replay_text", "whatif_text"]
 

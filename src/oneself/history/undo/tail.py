@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from oneself.history.whatif import Progress
+from oneself.history.whatif.trials import Progress
 from oneself.identity import (
     Change,
     Create,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from oneself.explain import DROPPED, GUARDED
-from oneself.history.holding import Guarding, Holding, IdentityLife, Stamp
-from oneself.history.life import Life
-from oneself.history.text import moment
-from oneself.history.told import Told
+from oneself.history.whatif.text import moment
+from oneself.history.why.holding import Guarding, Holding, IdentityLife, Stamp
+from oneself.history.why.life import Life
+from oneself.history.why.told import Told
 
 __all__ = ["decision_text", "identity_text", "life_text"]
 

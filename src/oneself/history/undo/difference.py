@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, cast
 
-from oneself.history.undo_again import Again
-from oneself.history.undo_past import Past, held_by
-from oneself.history.undo_tail import Counted, Counting
+from oneself.history.undo.again import Again
+from oneself.history.undo.past import Past, held_by
+from oneself.history.undo.tail import Counted, Counting
 from oneself.identity import (
     Change,
     Move,

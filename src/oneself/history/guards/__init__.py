@@ -1,0 +1,1 @@
+"""What guards held off, and what is shared by many (docs/guards.md)."""

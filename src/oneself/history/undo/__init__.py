@@ -1,0 +1,1 @@
+"""Taking decisions back, and splitting users (docs/undo.md)."""

@@ -1,0 +1,1 @@
+"""What a recorded history comes to under another policy (docs/whatif.md)."""
