@@ -17,7 +17,7 @@ from histories import INPUTS, SCOPES, SPACES, counted, request
 from oneself.demo import Inputs, fill
 from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.identity import AliasRequest, PolicySettings, Request
-from oneself.store import EmbeddedStore
+from oneself.store import Place, Store
 from profile_world import NOW_MS, source
 
 __all__ = ["Clock", "Player", "at_work", "fill_shop", "looking", "play"]
@@ -38,15 +38,15 @@ class Clock:
 
 @asynccontextmanager
 async def at_work(
-    folder: Path,
+    place: Path | Place,
     scopes: Mapping[str, PolicySettings] = SCOPES,
     *,
     clock: Callable[[], int] | None = None,
     mpids: Callable[[], int] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine at work on a data folder."""
+    """An engine at work on a data folder, or on another place."""
     with capture_logs():
-        store = EmbeddedStore(folder)
+        store = (Place(place) if isinstance(place, Path) else place).store()
         await store.open()
         clock = clock or Clock()
         engine = Engine(store, await adopt_policies(store, scopes, clock), clock=clock, mpids=mpids or counted())
@@ -59,9 +59,9 @@ async def at_work(
 
 
 @asynccontextmanager
-async def looking(folder: Path) -> AsyncIterator[EmbeddedStore]:
-    """A store that looks into a data folder."""
-    store = EmbeddedStore(folder, read_only=True)
+async def looking(place: Path | Place) -> AsyncIterator[Store]:
+    """A store that looks into a data folder, or another place."""
+    store = (Place(place) if isinstance(place, Path) else place).store(read_only=True)
     await store.open()
     try:
         yield store

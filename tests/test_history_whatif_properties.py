@@ -17,12 +17,14 @@ from histories import SCOPES, SPACES
 from identity_histories import policies
 from oneself.engine import Call, Engine
 from oneself.engine.policies import Governing
+from oneself.history import replay
 from oneself.history.recorded import Span
 from oneself.history.whatif.reporting import report_on, what_if
 from oneself.history.whatif.trial import Trial
 from oneself.history.whatif.trials import trials
 from oneself.identity import Decision, Policy, PolicySettings, Request, build
-from oneself.store import EmbeddedStore
+from oneself.store import EmbeddedStore, Place, Store
+from postgres_server import fresh_schema
 from recorded_histories import Player, at_work, looking
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -40,14 +42,14 @@ class Asked(NamedTuple):
     decision: Decision
 
 
-async def record(folder: Path, seed: int, scopes: dict[str, PolicySettings] = SCOPES) -> None:
+async def record(folder: Path | Place, seed: int, scopes: dict[str, PolicySettings] = SCOPES) -> None:
     async with at_work(folder, scopes) as engine:
         await Player(random.Random(seed)).play(engine, LENGTH)
 
 
 @asynccontextmanager
 async def decided_again(
-    folder: Path, other: dict[str, Policy], first: int = 1
+    folder: Path | Place, other: dict[str, Policy], first: int = 1
 ) -> AsyncIterator[tuple[list[Trial], list[Asked]]]:
     """Run a what-if; give its trials and everything that it asked."""
     asked: list[Asked] = []
@@ -109,6 +111,31 @@ def test_under_other_policies_it_is_as_if_a_fresh_server_had_got_the_requests(
     in_folder(check)
 
 
+@settings(max_examples=8)
+@given(seed=SEEDS, acme=policies(), solo=policies())
+def test_what_a_database_recorded_is_decided_again_as_a_folders_history_is(
+    seed: int, acme: Policy, solo: Policy
+) -> None:
+    other = {"acme": acme, "solo": solo}
+
+    async def check(folder: Path) -> None:
+        recorded, fresh = Place(folder, fresh_schema()), Place(folder, fresh_schema()).store()
+        await record(recorded, seed)
+        async with looking(recorded) as store:
+            assert (await replay(store)).differences == []
+            report = await what_if(store, SAME, Span(1, store.position))
+            assert not report.differs
+            entries = {position: entry async for position, entry in store.entries()}
+        async with decided_again(recorded, other) as (tried, asked):
+            await fresh.open()
+            await ask_again(fresh, other, asked, [entries[one.position].at_ms for one in asked])
+            for trial in tried:
+                await assert_is(trial, fresh)
+            await fresh.close()
+
+    in_folder(check)
+
+
 @settings(max_examples=40)
 @given(seed=SEEDS, acme=policies(), solo=policies(), first=st.integers(1, LENGTH // 2))
 def test_a_report_counts_each_request_and_each_user_once(seed: int, acme: Policy, solo: Policy, first: int) -> None:
@@ -148,7 +175,7 @@ def test_a_report_counts_each_request_and_each_user_once(seed: int, acme: Policy
     in_folder(check)
 
 
-async def ask_again(store: EmbeddedStore, other: dict[str, Policy], asked: list[Asked], times: list[int]) -> None:
+async def ask_again(store: Store, other: dict[str, Policy], asked: list[Asked], times: list[int]) -> None:
     """Ask a server everything again, one request after another; it decides as the what-if did."""
     now_ms, mpid = 0, 0
     governing = {scope: Governing(policy, 1) for scope, policy in other.items()}
@@ -170,7 +197,7 @@ def left_out(report: object) -> int:
     return sum(sum(space.left_out.values()) for space in report.spaces)  # type: ignore[attr-defined]
 
 
-async def assert_is(trial: Trial, store: EmbeddedStore) -> None:
+async def assert_is(trial: Trial, store: Store) -> None:
     """Assert that a server's space has the profiles, identities, guards and aliases that a trial came to."""
     world = trial.world
     mpids = sorted(profile.mpid for profile in world.profiles())
