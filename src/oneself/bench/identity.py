@@ -84,7 +84,7 @@ def planned_steps(options: Options) -> int:
 
 
 def measure_identity(options: Options, step: Callable[[int], None] = lambda _: None) -> Measured:
-    """Fill, serve and load each size, the bare endpoint and the rival in turns, then at half the rate.
+    """Fill, serve and load each size and the bare endpoint in turns, then at half the rate, and then the rival.
 
     ``step`` is told of progress. Raises ``LoadError`` or ``ServerFailed`` where no figures can be had.
     """
@@ -108,12 +108,13 @@ def measure_identity(options: Options, step: Callable[[int], None] = lambda _: N
                 measured.identify.setdefault(size, []).append(server.mix(options))
                 sleep(options.settle)
                 step(2)
-            if rival is not None:
-                measured.rival.append(rival.mix(options))
-                step(1)
         rate = statistics.median(report.rate for report in measured.identify[options.stored[0]])
         for _ in range(options.rounds):
             measured.paced.append(first.mix(options, max(rate / 2, 1.0)))
+            step(1)
+        for _ in range(options.rounds if rival is not None else 0):  # last: its database goes on writing for long
+            assert rival is not None
+            measured.rival.append(rival.mix(options))
             step(1)
         measured.peak_memory = {size: peak_memory(one.server.pid) for size, one in served.items()}
     return measured
