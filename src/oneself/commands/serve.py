@@ -28,7 +28,7 @@ __all__ = ["serve"]
 
 _log = structlog.get_logger("oneself.serve")
 
-_SWITCH_SECONDS = 0.0005
+_SWITCH_SECONDS = 0.0001
 """How long one thread may keep another from running; the thread that waits for the disk must not wait for long."""
 
 _COLLECT_AFTER = (50_000, 20, 50)
