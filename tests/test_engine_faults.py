@@ -239,3 +239,18 @@ async def test_a_call_that_was_given_up_does_not_hurt_its_neighbours(tmp_path: P
                 await answer
         store.fault = None
         assert (await engine.submit(logout("t"))).decision.mpid is not None
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_trouble_that_comes_while_a_group_is_gathered_stops_nothing(tmp_path: Path, turns: int) -> None:
+    async with working(tmp_path) as (engine, store):
+        refused = engine.submit(logout())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        store.on_trouble(StoreUnavailable("It is away.", 1))
+        await asyncio.wait([refused], timeout=20)
+        await asyncio.sleep(0.01)
+        assert turns > 1 or isinstance(refused.exception(), StoreUnavailable)
+        assert refused.exception() is None or isinstance(refused.exception(), StoreUnavailable)
+        assert engine.ready
+        assert (await asyncio.wait_for(engine.submit(logout()), 20)).decision.error is None

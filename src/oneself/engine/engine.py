@@ -205,6 +205,8 @@ class Engine:
         while True:
             if len(self._queue) >= self._enough:
                 await self._gather()
+                if not self._queue:  # they were refused meanwhile
+                    continue
                 size = min(self._max_group, len(self._queue))
                 while self._queue[size - 1].more:
                     size += 1
