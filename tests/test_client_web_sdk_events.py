@@ -291,6 +291,8 @@ def test_a_batch_whose_answer_was_lost_counts_once(browser: Browser, page: str, 
         sent = watch.uploaded("After")
         watch.settle()
         assert network.cuts == 3
+        repeated = 'oneself_batches_total{input="shop/web",outcome="repeated"} 3.0'
+        until(lambda: repeated in server.client.get("/metrics").text.splitlines(), "every lost upload sent again")
     names = names_of(events_of(server, mpid))
     assert [name for name in names if name.startswith(("Lost", "After"))] == ["Lost 0", "Lost 1", "Lost 2", "After"]
     assert_kept_as_sent(server, sent)
