@@ -14,6 +14,7 @@ from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.errors import StoreUnavailable
 from oneself.identity import PolicySettings, Request
 from oneself.store import EmbeddedStore, Reading, Store
+from oneself.store.embedded.journal import JournalFile
 
 SPACE = "acme/production"
 DEVICE = {"device_application_stamp": "d1"}
@@ -49,12 +50,16 @@ class FullDisk(EmbeddedStore):
         self.go = threading.Event()
         self.go.set()
 
+    async def open(self) -> None:
+        await super().open()
+        self._journal.sync = self._sync  # type: ignore[method-assign]
+
     def _sync(self) -> None:
         assert self.go.wait(20)
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("The disk is full.")
-        super()._sync()
+        JournalFile.sync(self._journal)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import msgspec
 from batches import assert_rebuilds, tables_of
 from oneself.journal import BatchRecord, Entry
 from oneself.store import REQUESTS, EmbeddedStore
-from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.postgres import PostgresStore
 from oneself.store.postgres.bodies import device_of, person_of, profile_of, workspace_of
 from postgres_server import asked
@@ -103,7 +103,7 @@ async def _copy_journal(url: str, path: Path) -> None:
     journal = JournalFile(path)
     entries: list[tuple[int, Entry]] = [row async for row in store.entries()]
     batches: dict[int, BatchRecord] = await store.batches([position for position, _ in entries])
-    journal.append(entries, batches)
+    journal.append(group_of(entries, batches))
     journal.sync()
     journal.close()
     await store.close()

@@ -203,6 +203,20 @@ class Crashed(InMemory):
         await self.crash()
 
 
+class Beside(InMemory):
+    """The embedded engine, written by a process of its own."""
+
+    def make(self) -> EmbeddedStore:
+        return EmbeddedStore(self.folder / "data", busy=True)
+
+
+class BesideInTables(Beside):
+    """The embedded engine, a process of its own having written every group to the tables."""
+
+    async def settle(self) -> None:
+        await self.store.flush()
+
+
 class Mixed(InMemory):
     """The embedded engine, in any of the states above after each group; ``dice`` choose."""
 
@@ -284,12 +298,14 @@ async def abandon(store: EmbeddedStore) -> None:
 
 EMBEDDED: tuple[type[Backend], ...] = (InMemory, InTables, Frozen, JustWritten, Reopened, Crashed)
 
+BESIDE: tuple[type[Backend], ...] = (Beside, BesideInTables)
+
 POSTGRES: tuple[type[Backend], ...] = (Postgres, PostgresReopened, PostgresShared)
 
 BACKENDS: tuple[type[Backend], ...] = (*EMBEDDED, *POSTGRES)
 """Every engine, in every state, that keeps the contract."""
 
 __all__ = [
-    "AT_MS", "BACKENDS", "EMBEDDED", "INPUT", "POSTGRES", "SPACE", "Backend", "Draft", "InMemory", "Mixed",
+    "AT_MS", "BACKENDS", "BESIDE", "EMBEDDED", "INPUT", "POSTGRES", "SPACE", "Backend", "Draft", "InMemory", "Mixed",
     "Postgres", "abandon", "draft", "embedded", "entry_of", "wanted_by",
 ]  # fmt: skip

@@ -71,13 +71,13 @@ async def test_calls_that_would_wait_too_long_are_refused_while_there_is_room(
 async def test_a_burst_after_quiet_is_answered(tmp_path: Path) -> None:
     """Lone requests say nothing of how many could be answered together."""
     async with working(tmp_path, max_group=8) as (engine, store):
-        commit = store._sync
+        commit = store._journal.sync
 
         def slow() -> None:
             threading.Event().wait(0.05)
             commit()
 
-        store._sync = slow  # type: ignore[method-assign]
+        store._journal.sync = slow  # type: ignore[method-assign]
         for number in range(10):
             await engine.submit(logout(f"r{number}"))
         outcomes = await all_of(engine, *(logout(f"s{number}") for number in range(100)))

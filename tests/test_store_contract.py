@@ -25,7 +25,7 @@ from oneself.identity import (
 from oneself.journal import Entry
 from oneself.store import History, PolicyVersion, StoredProfile, Wanted
 from oneself.store.keys import request_key
-from store_factories import AT_MS, BACKENDS, SPACE, Backend, Draft, draft, entry_of, wanted_by
+from store_factories import AT_MS, BACKENDS, BESIDE, SPACE, Backend, Draft, draft, entry_of, wanted_by
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=(*BACKENDS, *BESIDE), ids=lambda kind: kind.__name__)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
     """A store of every engine in every state, empty."""
     made: Backend = request.param(tmp_path)

@@ -17,7 +17,8 @@ from journal_fold import Tables, assert_store_is, fold_of
 from oneself.errors import OneselfError, StoreDamaged, StoreUnavailable
 from oneself.identity import INLINE_VALUES, Create, Guard, Link, Release, Unlink
 from oneself.store import EmbeddedStore, Wanted
-from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.journal import JournalFile, group_of
+from oneself.store.embedded.writing import pieces_of
 from store_factories import SPACE, Draft, InMemory, draft, embedded
 
 pytestmark = pytest.mark.anyio
@@ -279,7 +280,7 @@ async def test_two_who_shorten_the_log_at_once_do_not_fail_each_other(backend: I
 
     busy = asyncio.create_task(asyncio.to_thread(shorten))
     for turn in range(40):
-        store._restart_log = True
+        store._writer._files.restart_log = True
         await backend.group(*people(3, 1_000 + 10 * turn))
     await busy
     assert store.position == 420
@@ -356,10 +357,10 @@ async def test_a_look_in_while_the_server_writes_is_never_ahead_of_the_journal(
     def meanwhile(path: Path, *, read_only: bool) -> object:
         reading = store._read({SPACE: Wanted()}, (), 0)
         reading.keep(row)
-        store._journal.append(reading.effects.entries)
+        store._journal.append(group_of(reading.effects.entries))
         store._journal.sync()
         store._take(reading)
-        store._state.write(store._active)
+        store._state.write(store._active.position, pieces_of(store._active))
         return JournalFile(path, read_only=read_only)
 
     row = (await _entries(store))[0]

@@ -32,9 +32,10 @@ from oneself.identity import (
 )
 from oneself.journal import Entry
 from oneself.store import EmbeddedStore
-from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.state import StateFile
+from oneself.store.embedded.writing import pieces_of
 from oneself.store.keys import holder_key, request_key
 
 __all__ = ["INPUT", "SCOPE", "SPACE", "begin", "fill"]
@@ -120,7 +121,7 @@ def _write_journal(path: Path, population: Population, rows: _Rows, step: Callab
     for position, entry in _entries(population, rows):
         group.append((position, entry))
         if len(group) == _GROUP or position == population.profiles:
-            journal.append(group)
+            journal.append(group_of(group))
             journal.sync()
             step(len(group))
             group.clear()
@@ -141,7 +142,7 @@ def _write_state(path: Path, population: Population, rows: _Rows, step: Callable
         for mpid, number in _profile_row.iter_unpack(rows.profiles[stretch]):
             held = {type_: {value: number + 1} for type_, value in identities_of(population, number)}
             generation.profiles[mpid] = (SPACE, Profile(mpid, number + 1, held))
-        state.write(generation)
+        state.write(generation.position, pieces_of(generation))
         step(len(generation.profiles))
         for table in (rows.holders, rows.requests, rows.profiles):
             table[stretch].clear()

@@ -29,9 +29,10 @@ from oneself.identity import PolicySettings, View, build, decide, prepare
 from oneself.journal import BatchRecord, Entry
 from oneself.profiles import Source, rank_of
 from oneself.store import Reading, event_keys
-from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.state import StateFile
+from oneself.store.embedded.writing import pieces_of
 from oneself.store.keys import batch_key, event_key, holder_key
 
 __all__ = ["INPUT", "NUMBERS", "SPAN_MS", "NoRoom", "fill_users", "source"]
@@ -150,11 +151,11 @@ def _made(folder: Path, users: Users, number: int, first: int, at_ms: int) -> Ro
         with closing(journal), closing(state):
             reading = _taken(users, number, first, at_ms)
             position = first + users.devices - 1
-            journal.append(reading.effects.entries, reading.effects.batches)
+            journal.append(group_of(reading.effects.entries, reading.effects.batches))
             journal.sync()
             generation = Generation(position)
             generation.take(reading.effects, position)
-            state.write(generation)
+            state.write(position, pieces_of(generation))
         return {(file, table): rows for file in _FILES for table, rows in _rows_of(Path(name) / file)}
 
 

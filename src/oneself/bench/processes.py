@@ -24,12 +24,26 @@ class ServerFailed(Exception):
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process with all its threads has used, in seconds; NaN where it is not told."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    """Return the CPU time that a process and those it started have used, in seconds; NaN where it is not told."""
+    family = [_stat(one) for one in _family(pid)]
+    if not family[0]:
         return math.nan
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(int(fields[11]) + int(fields[12]) for fields in family if fields) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what the system tells of a process, from its state on; nothing where it does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _family(pid: int) -> list[int]:
+    """Return a process and those that it started and that still run."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    started = [one for one in pids if _stat(one)[1:2] == [str(pid)]]
+    return [pid, *started]
 
 
 def machine_seconds() -> float:
@@ -43,7 +57,16 @@ def machine_seconds() -> float:
 
 
 def peak_memory(pid: int) -> int | None:
-    """Return the largest resident memory of a process so far, in bytes; None where it is not told."""
+    """Return the largest resident memory so far of a process and of each that it started, added up, in bytes.
+
+    None where it is not told.
+    """
+    peaks = [_peak_of(one) for one in _family(pid)]
+    known = [peak for peak in peaks if peak is not None]
+    return sum(known) if peaks[0] is not None else None
+
+
+def _peak_of(pid: int) -> int | None:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -19,8 +19,7 @@ from oneself.history.whatif.trials import without_collecting
 from oneself.history.world import World
 from oneself.identity import PolicySettings, Request, build, decide, prepare
 from oneself.journal import Entry
-from oneself.store.embedded.journal import JournalFile
-from oneself.store.embedded.pending import Generation
+from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.embedded.state import StateFile
 
 __all__ = ["PEOPLE", "record"]
@@ -52,7 +51,7 @@ def record(folder: Path, requests: int, seed: int, step: Callable[[int], None] =
             at_ms = _FIRST_MS + 40 * position
             group.append((position, Entry(at_ms, SPACE, INPUT, 1, request, decision, uuid(_FRESH + position))))
             if len(group) == _GROUP or position == requests:
-                journal.append(group)
+                journal.append(group_of(group))
                 journal.sync()
                 journal.restart_log()
                 world.rest()
@@ -60,7 +59,7 @@ def record(folder: Path, requests: int, seed: int, step: Callable[[int], None] =
                 group.clear()
     journal.close()
     state = StateFile(folder / "state.db")
-    state.write(Generation(requests))
+    state.write(requests, ())
     state.close()
 
 

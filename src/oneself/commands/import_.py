@@ -215,7 +215,7 @@ async def _taker(options: _Options) -> AsyncIterator[tuple[Taker, Callable[[], N
     from oneself.engine import Engine, adopt_policies
     from oneself.engine.engine import clock_ms
 
-    store = options.place.store()
+    store = options.place.store(busy=True)
     try:
         await store.open()
     except StoreInUse as error:

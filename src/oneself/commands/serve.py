@@ -139,7 +139,7 @@ async def _serve(options: _Options, worker: Worker | None) -> None:
     from oneself.http import Conflicts, Gauge, Groups, Siblings, create_app
     from oneself.jobs import Jobs
 
-    store = options.place.store()
+    store = options.place.store(busy=True)
     await store.open()
     try:
         groups = Groups()

@@ -19,10 +19,13 @@ class Place(msgspec.Struct, frozen=True):
     folder: Path
     database: str | None = None
 
-    def store(self, *, read_only: bool = False) -> Store:
-        """Return the store there, not yet open; ``read_only`` it is a snapshot, and servers may be writing."""
+    def store(self, *, read_only: bool = False, busy: bool = False) -> Store:
+        """Return the store there, not yet open; ``read_only`` it is a snapshot, and servers may be writing.
+
+        Tell it where it will be ``busy``: a folder then gets a process that writes it.
+        """
         if self.database is None:
-            return EmbeddedStore(self.folder, read_only=read_only)
+            return EmbeddedStore(self.folder, read_only=read_only, busy=busy)
         from oneself.store.postgres import PostgresStore
 
         return PostgresStore(self.database, read_only=read_only)

@@ -10,6 +10,7 @@ from oneself.store.contract import Store
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.state import StateFile
+from oneself.store.embedded.writer import Writer
 
 __all__ = ["Files"]
 
@@ -28,8 +29,8 @@ class Files(Store):
     _event_names: dict[str, set[str]]
     _swept: dict[str, int]
     _staged: Generation | None
+    _writer: Writer
     _sweeper: ThreadPoolExecutor
-    _flusher: ThreadPoolExecutor
 
     @abstractmethod
     def _generations(self) -> list[Generation]:

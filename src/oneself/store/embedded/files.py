@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from oneself.store.unfinished import is_unfinished, unfinished_copy
 __all__ = ["DatabaseFile", "FolderLock", "damage", "plain_errors"]
 
 _WAIT_MS = 5_000
+
+_DEAD_SECONDS = 10.0
+"""So long the lock of a server that is dead may still be held by the process that wrote for it."""
 
 
 class FolderLock:
@@ -35,9 +39,9 @@ class FolderLock:
         except OSError as error:
             raise _folder_error(self._path.parent, error) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except OSError as error:
-            holder = os.read(file, 32).decode("ascii", "replace").strip()
+            holder = os.pread(file, 32, 0).decode("ascii", "replace").strip()
             os.close(file)
             who = f" (process {holder})" if holder else ""
             raise StoreInUse(
@@ -52,11 +56,42 @@ class FolderLock:
             raise _folder_error(self._path.parent, error) from error
         self._file = file
 
+    @property
+    def descriptor(self) -> int:
+        """The open lock: a process that has it, too, keeps others off the folder until it ends."""
+        assert self._file is not None
+        return self._file
+
     def release(self) -> None:
         """Give the lock back; one that was not taken stays so."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _lock(file: int) -> None:
+    """Lock a file; where its holder is dead, wait for what that one started, which is about to end."""
+    deadline = time.monotonic() + _DEAD_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline or _lives(os.pread(file, 32, 0)):
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _lives(pid: bytes) -> bool:
+    """Tell whether there is a process of that number; one that is nobody's is taken to live."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
 
 
 def _folder_error(folder: Path, error: OSError) -> StoreError:

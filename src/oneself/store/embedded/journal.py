@@ -17,7 +17,7 @@ from oneself.store.embedded.files import DatabaseFile, damage, plain_errors
 from oneself.store.policies import PolicyOrigin, PolicyVersion, next_version
 from oneself.store.reading import Trimmed
 
-__all__ = ["JournalFile"]
+__all__ = ["Group", "JournalFile", "group_of"]
 
 T = TypeVar("T")
 
@@ -78,14 +78,39 @@ _BODIES = 200
 _WAIT_MS = 10_000
 """So long a new policy version waits for the group that a server is just committing."""
 
+
+class Group(msgspec.Struct, frozen=True, array_like=True):
+    """What one commit does to a journal: ``(position, body)`` of its entries and of the batches that came with them.
+
+    ``rewrites`` are new bodies of earlier batches; None deletes one.
+    """
+
+    entries: list[tuple[int, bytes]]
+    batches: list[tuple[int, bytes]]
+    rewrites: list[tuple[int, bytes | None]]
+
+
 _NONE: Mapping[int, BatchRecord] = {}
 _NO_REWRITES: Mapping[int, bytes | None] = {}
 
 
-class JournalFile(DatabaseFile):
-    """The journal of one data folder. One thread appends while another commits, never both at once.
+def group_of(
+    entries: Sequence[tuple[int, Entry]],
+    batches: Mapping[int, BatchRecord] = _NONE,
+    rewrites: Mapping[int, bytes | None] = _NO_REWRITES,
+) -> Group:
+    """Return a group of entries, batches, and bodies that are encoded already."""
+    return Group(
+        [(position, encode(entry)) for position, entry in entries],
+        [(position, encode_batch(record)) for position, record in batches.items()],
+        list(rewrites.items()),
+    )
 
-    ``position`` is that of the last durable entry.
+
+class JournalFile(DatabaseFile):
+    """The journal of one data folder. One thread, or a process beside, appends to it while others read.
+
+    ``position`` is that of the last entry that was durable when it was opened; a store takes it along.
     """
 
     MARK = "entry"
@@ -101,28 +126,19 @@ class JournalFile(DatabaseFile):
             self._writer.wal_autocheckpoint(0)
         self.position = int(self._fetch("SELECT coalesce(max(position), 0) FROM entry")[0][0])
 
-    def append(
-        self,
-        entries: Sequence[tuple[int, Entry]],
-        batches: Mapping[int, BatchRecord] = _NONE,
-        rewrites: Mapping[int, bytes | None] = _NO_REWRITES,
-    ) -> None:
-        """Begin a transaction and put entries in it; ``sync`` ends it, ``undo`` takes it back.
-
-        ``rewrites`` are new records of earlier batches, encoded; None deletes one.
-        """
-        rows = [_row(position, encode(entry)) for position, entry in entries]
-        records = [_row(position, encode_batch(record)) for position, record in batches.items()]
-        shorter = [(crc32(body), body.decode(), at) for at, body in rewrites.items() if body is not None]
-        gone = [(position,) for position, body in rewrites.items() if body is None]
+    def append(self, group: Group) -> None:
+        """Begin a transaction and put a group in it; ``sync`` ends it, ``undo`` takes it back."""
+        entries = [_row(*row) for row in group.entries]
+        batches = [_row(*row) for row in group.batches]
+        changed = [(crc32(body), body.decode(), at) for at, body in group.rewrites if body is not None]
+        gone = [(position,) for position, body in group.rewrites if body is None]
         with plain_errors(self.path):
-            self.undo()
             self._writer.execute("BEGIN IMMEDIATE")
-            self._writer.executemany("INSERT INTO entry VALUES(?, ?, ?)", rows)
-            if records:
-                self._writer.executemany("INSERT INTO batch VALUES(?, ?, ?)", records)
-            if shorter:
-                self._writer.executemany("UPDATE batch SET checksum = ?, body = ? WHERE position = ?", shorter)
+            self._writer.executemany("INSERT INTO entry VALUES(?, ?, ?)", entries)
+            if batches:
+                self._writer.executemany("INSERT INTO batch VALUES(?, ?, ?)", batches)
+            if changed:
+                self._writer.executemany("UPDATE batch SET checksum = ?, body = ? WHERE position = ?", changed)
             if gone:
                 self._writer.executemany("DELETE FROM batch WHERE position = ?", gone)
 

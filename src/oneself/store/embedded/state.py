@@ -16,9 +16,8 @@ from oneself.identity import AliasRow, Profile
 from oneself.profiles import Device, Parts, Person, WorkspaceProfile
 from oneself.store.crowds import Crowds, mpids_of
 from oneself.store.embedded.files import DatabaseFile, plain_errors
-from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.schema import MIGRATIONS
-from oneself.store.embedded.writing import statements
+from oneself.store.embedded.writing import Piece, statements
 from oneself.store.reading import Activity, History, QuarantinedBatch, Touched
 
 __all__ = ["StateFile"]
@@ -345,15 +344,19 @@ class StateFile(DatabaseFile):
             self._writer.execute(gone, (after, _LAST_KEY if last is None else last, through))
         return None if last is None else bytes(last)
 
-    def write(self, rows: Generation) -> None:
-        """Write a generation in one transaction."""
+    def through(self) -> int:
+        """Return the position through which the tables have everything now."""
+        with plain_errors(self.path):
+            return int(self._writer.execute("SELECT position FROM progress").get)
+
+    def write(self, position: int, pieces: Iterable[Piece]) -> None:
+        """Write rows in one transaction, after which the tables have everything through a position."""
         with plain_errors(self.path):
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
-                for sql, arrays in statements(rows):
-                    for array in arrays:
-                        self._writer.execute(sql, (array,))
-                self._writer.execute("UPDATE progress SET position = ?", (rows.position,))
+                for sql, array in statements(pieces):
+                    self._writer.execute(sql, (array,))
+                self._writer.execute("UPDATE progress SET position = ?", (position,))
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:

@@ -13,13 +13,15 @@ import structlog
 
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.journal import Entry
+from oneself.store.embedded.beside import ProcessWriter
 from oneself.store.embedded.files import FolderLock, damage
 from oneself.store.embedded.identities import Identities
-from oneself.store.embedded.journal import JournalFile
+from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.recovery import Recovery
 from oneself.store.embedded.state import StateFile
 from oneself.store.embedded.sweeps import Sweeps
+from oneself.store.embedded.writer import FolderWriter, ThreadWriter
 from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion
 from oneself.store.reading import Reading, Wanted
 
@@ -42,12 +44,14 @@ _FULL_ROWS = 10 * FLUSH_ROWS
 class EmbeddedStore(Recovery, Sweeps, Identities):
     """One data folder, for one server at a time; ``read_only`` looks into a folder, even one being served.
 
-    ``read`` runs on the calling thread; of a commit only the wait for the disk runs on another.
+    ``read`` runs on the calling thread. Both files are written elsewhere: on threads, or, ``busy``, by a process of
+    its own, which takes a while to start and then leaves all of this process's interpreter to it.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, busy: bool = False) -> None:
         self.folder = folder
         self._read_only = read_only
+        self._busy = busy
         self._lock = FolderLock(folder)
         self._journal: JournalFile
         self._state: StateFile
@@ -58,8 +62,7 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         self._guarded: dict[bytes, tuple[str, str, str, str, int]] = {}
         self._event_names: dict[str, set[str]] = {}
         self._swept: dict[str, int] = {}
-        self._syncer: ThreadPoolExecutor
-        self._flusher: ThreadPoolExecutor
+        self._writer: ThreadWriter | ProcessWriter
         self._sweeper: ThreadPoolExecutor
         self._opened: ExitStack | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -67,7 +70,6 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         self._due = asyncio.Event()
         self._flushed = asyncio.Event()
         self._written = 0
-        self._restart_log = False
         self.failure: OneselfError | None = None
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -90,10 +92,7 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
             self._active, self._frozen = Generation(progress), None
             self._written = progress
             self.failure = None
-            self._syncer = ThreadPoolExecutor(1, "oneself-sync")
-            opened.callback(self._syncer.shutdown)
-            self._flusher = ThreadPoolExecutor(1, "oneself-flush")
-            opened.callback(self._flusher.shutdown)
+            await self._open_writer(opened)
             self._sweeper = ThreadPoolExecutor(1, "oneself-sweep")
             opened.callback(self._sweeper.shutdown)
             await self._recover(progress)
@@ -121,10 +120,19 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         self._journal = opened.enter_context(closing(JournalFile(journal)))
         self._state = opened.enter_context(closing(StateFile(state)))
 
+    async def _open_writer(self, opened: ExitStack) -> None:
+        if self._busy and not self._read_only:
+            self._writer = ProcessWriter(self.folder, self._lock.descriptor)
+            await self._writer.start()
+        else:
+            self._writer = ThreadWriter(FolderWriter(self._journal, self._state))
+        opened.callback(self._writer.kill)
+
     async def close(self) -> None:
         """Write what waits in memory and release the folder."""
         if self._follower is not None:
-            self._follower.cancel()
+            async with self._flushing:  # what it has begun to write, it ends
+                self._follower.cancel()
             with suppress(asyncio.CancelledError):
                 await self._follower
             self._follower = None
@@ -137,6 +145,7 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
                     await self.flush()
                 except OneselfError as error:  # nothing is lost: the next start folds it in
                     _log.warning("state.db was not brought up to date", reason=str(error))
+            await self._writer.close()
 
     async def _recover(self, progress: int) -> None:
         """Fold the journal's tail into memory, flushing on the way where there is much of it."""
@@ -166,24 +175,18 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         if self.failure is not None:
             raise self.failure
         assert self._staged is None, "one commit at a time"
-        try:
-            self._journal.append(entries, reading.effects.batches, reading.effects.rewrites)
-            synced = asyncio.get_running_loop().run_in_executor(self._syncer, self._sync)
-        except BaseException:
-            self._journal.undo()
-            raise
-        self._staged = Generation(self._journal.position)
+        durable = self._writer.commit(group_of(entries, reading.effects.batches, reading.effects.rewrites))
+        self._staged = Generation(entries[-1][0])
         self._staged.take(reading.effects, entries[-1][0])
         self._staged_entries = dict(entries)
-        return asyncio.ensure_future(self._end(reading, synced))
+        return asyncio.ensure_future(self._end(reading, durable))
 
-    async def _end(self, reading: Reading, synced: asyncio.Future[None]) -> None:
+    async def _end(self, reading: Reading, durable: Awaitable[None]) -> None:
         """Wait for the disk; then keep the staged rows, or forget them."""
         try:
-            await asyncio.shield(synced)
-        except BaseException:
-            if synced.done():
-                self._journal.undo()
+            await durable
+        except StoreError as error:
+            self.failure = error
             raise
         else:
             self._take(reading)
@@ -201,15 +204,6 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
                 await self._flushed.wait()
         except TimeoutError:
             raise StoreUnavailable(f"{self.folder / 'state.db'} cannot follow the journal.") from None
-
-    def _sync(self) -> None:
-        self._journal.sync()
-        if self._restart_log:
-            self._restart_log = False
-            try:
-                self._journal.restart_log()
-            except OneselfError as error:  # the group is durable all the same; the log grows until the next time
-                _log.warning("the log of journal.db cannot be shortened", reason=str(error))
 
     def _take(self, reading: Reading) -> None:
         effects = reading.effects
@@ -255,17 +249,12 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
                     return
                 self._frozen, self._active = self._active, Generation(self._active.position)
             frozen = self._frozen
-            await asyncio.get_running_loop().run_in_executor(self._flusher, self._write, frozen)
+            await self._writer.write_tables(frozen)
             self._written = frozen.position
             self._frozen = None
-            self._restart_log = True
             self._flushed.set()
             for _ in frozen.shed():
                 await asyncio.sleep(0)
-
-    def _write(self, rows: Generation) -> None:
-        self._state.write(rows)
-        self._journal.checkpoint()
 
     async def _follow(self) -> None:
         """Flush whenever enough rows wait, or some have waited long enough; try again where that fails."""

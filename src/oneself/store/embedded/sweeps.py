@@ -70,9 +70,7 @@ class Sweeps(Files):
 
     async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:
         """Delete the rows of forgotten requests among the next keys."""
-        through = self._swept.get(REQUESTS, 0)
-        run = asyncio.get_running_loop().run_in_executor
-        return await run(self._flusher, self._state.drop_forgotten, after, through, limit)
+        return await self._writer.drop_forgotten(after, self._swept.get(REQUESTS, 0), limit)
 
     async def _aside(self, look: Callable[..., T], path: Path, *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._sweeper, look, path, *arguments)

@@ -1,9 +1,14 @@
-"""The statements that write a generation of rows into ``state.db``; each takes its rows as one JSON array."""
+"""The statements that write a generation of rows into ``state.db``; each takes its rows as one JSON array.
+
+Rows are encoded in pieces, since nothing else of the server runs during a call of the encoder, and joined where they
+are written: SQLite sorts those of one statement as the table is, since neighbours then share a page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -11,12 +16,15 @@ import msgspec
 from oneself.store.embedded.pending import Generation, UserRows
 from oneself.store.reading import events_of
 
-__all__ = ["statements"]
+__all__ = ["Piece", "pieces_of", "statements"]
+
+Piece = tuple[str, bytes]
+"""What its rows are for, and some rows as JSON, without the brackets around them."""
 
 _EVENTS = events_of("")
 
-_ROWS_A_PIECE = 200
-_PIECES = 200
+_ROWS_A_PIECE = 100
+_PIECES = 400
 
 _json = msgspec.json.Encoder()
 
@@ -91,10 +99,18 @@ _WRITE = {
 }
 
 
-def statements(rows: Generation) -> Iterator[tuple[str, Iterator[str]]]:
-    """Yield each statement that writes a generation, and its rows as JSON arrays, each for one run of it."""
+def pieces_of(rows: Generation) -> Iterator[Piece]:
+    """Yield the rows of a generation in the order that they are to be written in."""
     for name, values in _written(rows):
-        yield _WRITE[name], _arrays(values)
+        while piece := list(islice(values, _ROWS_A_PIECE)):
+            yield name, _json.encode(piece)[1:-1]
+
+
+def statements(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
+    """Yield the statements that write some pieces, each with the JSON array of its rows."""
+    for name, run in groupby(pieces, itemgetter(0)):
+        while some := [rows for _, rows in islice(run, _PIECES)]:
+            yield _WRITE[name], f"[{b','.join(some).decode()}]"
 
 
 def _written(rows: Generation) -> Iterator[tuple[str, Iterator[Any]]]:
@@ -164,18 +180,3 @@ def _upkeep(rows: Generation) -> Iterator[tuple[str, Iterator[Any]]]:
     yield "loosened_whole", iter(gone)
     yield "discarded", iter(rows.discarded)
     yield "swept", iter(rows.swept.items())
-
-
-def _arrays(rows: Iterator[Any]) -> Iterator[str]:
-    """Yield rows as JSON arrays for one statement each.
-
-    They are encoded piece by piece, since nothing else of the server runs during a call of the encoder; SQLite
-    sorts them as the table is, since neighbours then share a page.
-    """
-    while pieces := list(islice(_pieces(rows), _PIECES)):
-        yield "[" + ",".join(pieces) + "]"
-
-
-def _pieces(rows: Iterator[Any]) -> Iterator[str]:
-    while piece := list(islice(rows, _ROWS_A_PIECE)):
-        yield _json.encode(piece)[1:-1].decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -21,6 +21,8 @@ from oneself.store.embedded.files import DatabaseFile, FolderLock, damage, plain
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.state import StateFile
 from oneself.store.embedded.store import EmbeddedStore
+from oneself.store.embedded.writer import FolderWriter, ThreadWriter
+from oneself.store.embedded.writing import Piece
 from oneself.store.transfer.tables import Row, Rows, Table, Tables, Target
 from oneself.store.unfinished import is_unfinished, unfinished_copy
 
@@ -208,6 +210,14 @@ class _StateSnapshot(StateFile):
         return self._reader
 
 
+class _TablesAlone(FolderWriter):
+    """Writes the tables and leaves the journal as it is."""
+
+    def write_tables(self, position: int, pieces: Iterable[Piece]) -> None:
+        """Bring the tables up to a position."""
+        self.state.write(position, pieces)
+
+
 class _CatchingUp(EmbeddedStore):
     """A store whose journal is only read, and whose tables, a copy elsewhere, are brought up to it."""
 
@@ -218,8 +228,9 @@ class _CatchingUp(EmbeddedStore):
     def _open_files(self, opened: ExitStack) -> None:
         """Leave the files to whoever made this."""
 
-    def _write(self, rows: Any) -> None:
-        self._state.write(rows)
+    async def _open_writer(self, opened: ExitStack) -> None:
+        self._writer = ThreadWriter(_TablesAlone(self._journal, self._state))
+        opened.callback(self._writer.kill)
 
 
 @asynccontextmanager
