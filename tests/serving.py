@@ -13,6 +13,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -113,6 +114,13 @@ class Server:
         if self.certificate:
             verify = ssl.create_default_context(cafile=str(self.certificate.cert))
         self.client = httpx.Client(base_url=self.base_url, verify=verify, timeout=20, trust_env=False)
+
+    def let_files_grow(self, size: int) -> None:
+        """Let the files of the server, and of the process that writes for it, grow to a size and no further."""
+        started = [(at / "children").read_text() for at in Path(f"/proc/{self.process.pid}/task").iterdir()]
+        for pid in (self.process.pid, *map(int, " ".join(started).split())):
+            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
     @property
     def address(self) -> str:

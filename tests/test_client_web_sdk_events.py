@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from resource import RLIM_INFINITY, RLIMIT_FSIZE, prlimit
+from resource import RLIM_INFINITY
 from typing import Any
 
 import pytest
@@ -303,12 +303,12 @@ def test_a_page_sends_again_when_the_server_could_not_write(browser: Browser, pa
     mpid = console.open(page, server)["body"]["mpid"]
     console.uploaded("session_start", "application_state_transition")
     wal = server.data / "journal.db-wal"
-    prlimit(server.process.pid, RLIMIT_FSIZE, (wal.stat().st_size, RLIM_INFINITY))
+    server.let_files_grow(wal.stat().st_size)
     log(console, "During")
     console.user("setUserAttribute", "drink", "tea")
     until(lambda: 503 in {one["status"] for one in console.uploads()}, "a 503")
     assert "During" not in names_of(events_of(server, mpid))
-    prlimit(server.process.pid, RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY))
+    server.let_files_grow(RLIM_INFINITY)
     console.uploaded("During", "drink")
     log(console, "After")
     sent = console.uploaded("After")

@@ -138,11 +138,7 @@ def test_a_file_that_may_not_grow_is_told_loses_nothing_and_is_forgotten_once_it
     """The same without a disk of its own: the server's files may not grow over a size."""
 
     def limit(size: int) -> Callable[[Server], None]:
-        def apply(server: Server) -> None:
-            _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, hard))
-
-        return apply
+        return lambda server: server.let_files_grow(size)
 
     _fill_up(tmp_path, tmp_path / "data", limit(1 << 20), limit(resource.RLIM_INFINITY))
     assert_consistent(tmp_path / "data")
