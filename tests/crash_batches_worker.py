@@ -14,6 +14,7 @@ import random
 import sys
 from itertools import count
 from pathlib import Path
+from zlib import crc32
 
 import structlog
 
@@ -59,7 +60,7 @@ async def main(folder: Path, name: str) -> None:
     """Take batches in until killed."""
     embedded.FLUSH_ROWS = 60
     embedded.FLUSH_SECONDS = 0.002
-    store = EmbeddedStore(folder)
+    store = EmbeddedStore(folder, busy=crc32(name.encode()) % 2 == 0)
     await store.open()
     engine = Engine(store, await adopt_policies(store, SCOPES, lambda: 0))
     await engine.start()

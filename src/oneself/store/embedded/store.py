@@ -13,11 +13,11 @@ import structlog
 
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.journal import Entry
-from oneself.store.embedded.beside import ProcessWriter
 from oneself.store.embedded.files import FolderLock, damage
 from oneself.store.embedded.identities import Identities
 from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.embedded.pending import Generation
+from oneself.store.embedded.process_writer import ProcessWriter
 from oneself.store.embedded.recovery import Recovery
 from oneself.store.embedded.state import StateFile
 from oneself.store.embedded.sweeps import Sweeps

@@ -260,7 +260,9 @@ class ProcessWriter(Writer):
         theirs = [pair[1].fileno() for pair in pairs]
         command = [sys.executable, "-m", "oneself.store.embedded.process", str(self._folder), *map(str, theirs)]
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[*theirs, self._lock])
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[*theirs, self._lock]
+            )
         except OSError as error:
             for ours, _ in pairs:
                 ours.close()

@@ -18,8 +18,8 @@ from journal_fold import Tables, assert_store_is, fold_of
 from oneself.errors import StoreError, StoreInUse, StoreUnavailable
 from oneself.identity import Create, Link, Unlink
 from oneself.store import EmbeddedStore
-from oneself.store.embedded import beside as module
-from oneself.store.embedded.beside import ProcessWriter
+from oneself.store.embedded import process_writer as module
+from oneself.store.embedded.process_writer import ProcessWriter
 from store_factories import Beside, Draft, draft, embedded
 
 pytestmark = pytest.mark.anyio
