@@ -36,6 +36,7 @@ from oneself.identity import (
 )
 from oneself.journal import Entry
 from oneself.store import EmbeddedStore, History, Store, Wanted
+from oneself.store.embedded.files import FolderLock
 from oneself.store.keys import holder_key, request_key
 
 CHUNK = 500
@@ -279,7 +280,15 @@ def assert_consistent(folder: Path, *, ask_store: bool = True) -> Fold:
     return asyncio.run(_assert_consistent(folder, ask_store))
 
 
+def come_to_rest(folder: Path) -> None:
+    """Wait until a process that wrote for a server that was killed has ended, too."""
+    lock = FolderLock(folder)
+    lock.take()
+    lock.release()
+
+
 async def _assert_consistent(folder: Path, ask_store: bool) -> Fold:
+    come_to_rest(folder)
     store = EmbeddedStore(folder, read_only=True)
     await store.open()
     try:

@@ -21,6 +21,7 @@ from batches import Known, all_activity, assert_consistent, assert_knows, assert
 from crash_batches_worker import __file__ as WORKER
 from crash_batches_worker import sent
 from engine_at_work import running
+from journal_fold import come_to_rest
 from oneself.engine import Outcome
 from oneself.store import EmbeddedStore, Store
 
@@ -81,6 +82,7 @@ def _load_until_killed(data: Path, name: str, seconds: float) -> list[Acknowledg
         listening.join()
         worker.stdout.close()
     assert code == -9
+    come_to_rest(data)
     told = [line.split() for line in lines if line.endswith(b"\n")]
     return [Acknowledged(name, int(number), int(position)) for number, position in told]
 
