@@ -31,11 +31,20 @@ _BATCHES = """
     FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position
     WHERE b.position > ? AND b.position <= ? ORDER BY b.position LIMIT ?
 """
+# One row, put together as JSON: for every row that it takes, this thread makes the one that answers wait.
 _KNOWN = """
-    SELECT w.mpid, w.workspace, p.space, w.body ->> '$.stored_ms'
-    FROM workspace_profile AS w LEFT JOIN profile AS p ON p.mpid = w.mpid
-    WHERE (w.mpid, w.workspace) > (?, ?) ORDER BY w.mpid, w.workspace LIMIT ?
+    SELECT json_group_array(json_array(mpid, workspace, stored_ms)) FROM (
+        SELECT mpid, workspace, body ->> '$.stored_ms' AS stored_ms FROM workspace_profile
+        WHERE (mpid, workspace) > (?, ?) ORDER BY mpid, workspace LIMIT ?)
 """
+_SPACES = """
+    SELECT json_group_array(json_array(p.mpid, p.space))
+    FROM json_each(?) AS wanted CROSS JOIN profile AS p ON p.mpid = wanted.value
+"""
+
+_known = msgspec.json.Decoder(list[tuple[int, str, int]])
+_spaces = msgspec.json.Decoder(list[tuple[int, str]])
+_encode = msgspec.json.Encoder().encode
 
 
 class Sweeps(Files):
@@ -104,10 +113,9 @@ def _record(path: Path, position: int, checksum: int, body: bytes) -> BatchRecor
 def _idle(
     path: Path, before_ms: Mapping[str, int], after: tuple[int, str] | None, limit: int
 ) -> tuple[list[Idle], tuple[int, str] | None]:
-    rows = _fetch(path, _KNOWN, *(after or (-(1 << 63), "")), limit)
-    idle = [
-        Idle(mpid, workspace, space)
-        for mpid, workspace, space, stored_ms in rows
-        if space is not None and stored_ms < before_ms.get(workspace, stored_ms)
-    ]
+    rows = sorted(_known.decode(_fetch(path, _KNOWN, *(after or (-(1 << 63), "")), limit)[0][0]))
+    found = [row[:2] for row in rows if row[2] < before_ms.get(row[1], row[2])]
+    wanted = _encode([mpid for mpid, _ in found]).decode()
+    spaces = dict(_spaces.decode(_fetch(path, _SPACES, wanted)[0][0])) if found else {}
+    idle = [Idle(mpid, workspace, spaces[mpid]) for mpid, workspace in found if mpid in spaces]
     return idle, (rows[-1][0], rows[-1][1]) if len(rows) == limit else None
