@@ -27,7 +27,9 @@ _MOST_REMEMBERED: Final = 4_096
 _LONGEST_REMEMBERED: Final = 2_048
 
 _UNUSUAL: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_STATUS_LINES: Final = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
+_STATUS_LINES: Final = {one.value: f"HTTP/1.1 {one.value} {one.phrase}".encode() for one in HTTPStatus}
+
+_header_line: Final = b": ".join
 
 Ask = Callable[[Caller, bytes, str], tuple[Call, Callable[[Outcome], Reply]]]
 """Reads a body, given its caller and the address it came from; gives the call, and what makes the reply."""
@@ -283,13 +285,11 @@ class DirectCycle:
 
 def raw_reply(reply: Reply, headers: list[Header], *, keep_alive: bool) -> bytes:
     """Return an answer as it goes over the wire; ``headers`` go before its own."""
-    lines = [_STATUS_LINES[reply.status]]
-    lines += [b"%b: %b\r\n" % header for header in headers]
-    lines += [b"%b: %b\r\n" % header for header in reply.headers]
+    lines = [_STATUS_LINES[reply.status], *map(_header_line, headers), *map(_header_line, reply.headers)]
     if not keep_alive:
-        lines.append(b"connection: close\r\n")
-    lines += (b"\r\n", reply.body)
-    return b"".join(lines)
+        lines.append(b"connection: close")
+    lines += (b"", reply.body)
+    return b"\r\n".join(lines)
 
 
 def _peer(transport: asyncio.Transport) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
@@ -126,7 +126,7 @@ class ProfileRoutes:
         self._engine = engine
         self._clock = clock
         self._places = {
-            (str(one.organization), str(one.account), str(one.id)): _Place(
+            _place_path(one.organization, one.account, one.id): _Place(
                 one,
                 {
                     client.client_id: Rate(one.max_profile_reads_per_second, monotonic)
@@ -148,15 +148,12 @@ class ProfileRoutes:
     def at_once(self, target: bytes, headers: Mapping[bytes, bytes]) -> Reply | None:
         """Return the answer to a GET of a profile, if a token that is known and no waiting is all that it takes."""
         caller = self._tokens.recall(headers)
-        path, _, query = target.partition(b"?")
-        parts = path.split(b"/")
-        if caller is None or len(parts) != 7 or b"%" in path or not path.isascii():
+        path, _, query = target.decode("latin-1").partition("?")
+        place, _, mpid = path.rpartition("/")
+        if caller is None or place not in self._places or not mpid.removeprefix("-").isdecimal():
             return None
-        org, account, workspace, mpid = [part.decode() for part in parts[3:]]
-        if org == "resolve":
-            return None
-        answering = self.answer(caller, org, account, workspace, mpid, query)
         try:
+            answering = self._answer(caller, place, mpid, query)
             answering.send(None)
         except StopIteration as done:
             reply: Reply = done.value
@@ -175,18 +172,14 @@ class ProfileRoutes:
 
         Raises ``HttpError`` 400, 403, 404 or 429.
         """
-        place = self._place(caller, org, account, workspace)
-        fields = _fields(query)
-        number = _mpid(mpid)
-        _take(place, caller)
-        return await self._reply(place, number, fields)
+        return await self._answer(caller, _place_path(org, account, workspace), mpid, query.decode("latin-1"))
 
     async def resolve(self, exchange: Exchange) -> Reply:
         """Answer the profile that has an immutable identity."""
         caller = await self._tokens.verify(exchange.headers)
         path = exchange.scope["path_params"]
-        place = self._place(caller, path["org"], path["account"], path["workspace"])
-        fields = _fields(exchange.scope["query_string"])
+        place = self._place(caller, _place_path(path["org"], path["account"], path["workspace"]))
+        fields = _fields(exchange.scope["query_string"].decode("latin-1"))
         exchange.body = await read_body(exchange.headers, exchange.receive)
         asked = decode(_resolve_decoder, exchange.body, _ALLOWED)
         type_ = _immutable(self._engine.policies.of(place.workspace.scope), asked.identity.type)
@@ -196,8 +189,16 @@ class ProfileRoutes:
             raise HttpError(404, "No user has this identity here.")
         return await self._reply(place, mpid, fields)
 
-    def _place(self, caller: ApiCaller, org: str, account: str, workspace: str) -> _Place:
-        place = self._places.get((org, account, workspace))
+    def _answer(self, caller: ApiCaller, place_path: str, mpid: str, query: str) -> Coroutine[None, None, Reply]:
+        """Return what gives a profile; of what is wrong with a request it says all but 404 before that."""
+        place = self._place(caller, place_path)
+        fields = _fields(query)
+        number = _mpid(mpid)
+        _take(place, caller)
+        return self._reply(place, number, fields)
+
+    def _place(self, caller: ApiCaller, path: str) -> _Place:
+        place = self._places.get(path)
         if place is None:
             raise forbidden()
         caller.require("profile:read", place.workspace.name)
@@ -235,6 +236,11 @@ class ProfileRoutes:
         return Person(entry.at_ms, entry.at_ms, entry.at_ms)
 
 
+def _place_path(org: object, account: object, workspace: object) -> str:
+    """Return what stands before the MPID in the path of a workspace's profiles."""
+    return f"/userprofile/v1/{org}/{account}/{workspace}"
+
+
 def _take(place: _Place, caller: ApiCaller) -> None:
     wait = place.rates[caller.client].take()
     if wait:
@@ -243,9 +249,9 @@ def _take(place: _Place, caller: ApiCaller) -> None:
 
 
 @lru_cache(maxsize=1_024)
-def _fields(query: bytes) -> frozenset[str]:
+def _fields(query: str) -> frozenset[str]:
     """Return what a query string asks for; other parameters mean nothing."""
-    given = [value for name, value in parse_qsl(query.decode("latin-1")) if name == "fields"]
+    given = [value for name, value in parse_qsl(query) if name == "fields"]
     try:
         return read_fields(",".join(given))
     except FieldsError as error:

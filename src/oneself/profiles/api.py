@@ -17,8 +17,10 @@ FIELDS: Final = (
 )  # fmt: skip
 """What may be asked for; ``consent_state`` is Oneself's own."""
 
-_SHOWN: Final = {row.identity: (place, row.profile or "") for place, row in enumerate(TABLE)}
-"""The place of each type among those that a profile tells, and its name there, empty where it is not told."""
+_PLACES: Final = {row.identity: place for place, row in enumerate(TABLE)}
+_NAMES: Final = [row.profile for row in TABLE]
+_FIRST_DEVICE: Final = len(USER_TYPES)
+"""The place of each type among those that a profile tells, and its name there; user types come first."""
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -66,10 +68,11 @@ def render(
     if "device_identities" in fields or "user_identities" in fields:
         of_devices: list[dict[str, str]] = []
         of_users: list[dict[str, str]] = []
-        for _, name, value, of in sorted([(*_SHOWN[type_], value, type_) for type_, value in identities]):
-            if name:
+        for place, value in sorted([(_PLACES[type_], value) for type_, value in identities]):
+            name = _NAMES[place]
+            if name is not None:
                 shown = {"type": name, "encoding": "none", "value": value}
-                (of_users if of in USER_TYPES else of_devices).append(shown)
+                (of_users if place < _FIRST_DEVICE else of_devices).append(shown)
         if "device_identities" in fields:
             answer["device_identities"] = of_devices
         if "user_identities" in fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,8 @@ _END: Final = 1 << 62
 _LOOK_UP: Final = object()
 """Stands for a row that memory says nothing of."""
 
+_LINKED_AT: Final = itemgetter(2)
+
 
 class Lookups(Files):
     """The part of the embedded store that is not in the path of an answer."""
@@ -42,7 +45,7 @@ class Lookups(Files):
 
     async def profile(self, mpid: int) -> StoredProfile | None:
         """Return a profile with all it holds and held, and the decisions that concern it."""
-        held = self._held(mpid)
+        held = self._held(mpid, self._generations())
         if held is None:
             return None
         history = {(row.ended, row.type, row.value): row for row in self._state.history_of(mpid)}
@@ -62,10 +65,11 @@ class Lookups(Files):
             sorted(decisions),
         )
 
-    def _held(self, mpid: int, stored: tuple[str, Profile] | None = None) -> HeldProfile | None:
+    def _held(
+        self, mpid: int, generations: Sequence[Generation], stored: tuple[str, Profile] | None = None
+    ) -> HeldProfile | None:
         """Return a profile with all it holds; ``stored`` is its row of the tables, where that was read already."""
         found: tuple[str, Profile] | None = None
-        generations = self._generations()
         for rows in generations:
             found = rows.profiles.get(mpid, found)
         if found is None:
@@ -79,7 +83,7 @@ class Lookups(Files):
             for rows in generations:
                 further |= rows.further.get(mpid, {})  # type: ignore[arg-type]
             held += [(type_, value, at) for (type_, value), at in further.items() if at is not None]
-        held.sort(key=_linked_at)
+        held.sort(key=_LINKED_AT)
         return HeldProfile(mpid, space, profile.created, held)
 
     async def mpids(self, spaces: Collection[str], *, after: int | None = None, limit: int = 1_000) -> list[int]:
@@ -93,14 +97,21 @@ class Lookups(Files):
 
     async def user(self, mpid: int, workspace: str) -> KnownUser | None:
         """Return what a workspace knows of a profile."""
-        generations = self._generations()
-        person, known, _ = _parts_in_memory(Touched(mpid, workspace, ""), generations[::-1])
+        newer = [
+            rows
+            for rows in self._generations()
+            if mpid in rows.profiles or mpid in rows.users or mpid in rows.further
+        ]
+        person: Any = _LOOK_UP
+        known: Any = _LOOK_UP
+        if newer:
+            person, known, _ = _parts_in_memory(Touched(mpid, workspace, ""), newer[::-1])
         stored = None
         if person is _LOOK_UP or known is _LOOK_UP:
             stored, in_tables = self._state.user(mpid, workspace)
             person = in_tables.person if person is _LOOK_UP else person
             known = in_tables.workspace if known is _LOOK_UP else known
-        profile = self._held(mpid, stored)
+        profile = self._held(mpid, newer, stored)
         return None if profile is None or is_removed(profile.space) else KnownUser(profile, person, known)
 
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
@@ -231,10 +242,6 @@ class Lookups(Files):
         """Return the guarded values of a space, oldest first."""
         rows = [row[1:] for row in self._guarded.values() if row[0] == space]
         return sorted(rows, key=lambda row: row[3])
-
-
-def _linked_at(row: tuple[str, str, int]) -> int:
-    return row[2]
 
 
 def _parts_in_memory(row: Touched, newest_first: Sequence[Generation]) -> tuple[Any, ...]:
