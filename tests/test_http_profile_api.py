@@ -419,6 +419,37 @@ def test_a_client_that_reads_too_often_is_told_when_to_come_back(tmp_path):
         assert (await server.read(BUSY, "x")).status == 400, "what is wrong is not counted"
 
 
+def test_straight_from_the_connection_the_answer_is_the_applications(tmp_path):
+    @within(tmp_path)
+    async def test(server):
+        mpid = await server.identify(customerid="C-1", device_application_stamp="d1")
+        await server.batch(BATCH | {"mpid": str(mpid)})
+        headers = await server.authorization("reader")
+        lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+        def straight(target: str) -> Any:
+            request = f"GET {target} HTTP/1.1{lines}\r\n\r\n".encode()
+            server.app.front.admit_read(sent, request)
+            found = server.app.front.read(request)
+            return None if found is None else found[1]
+
+        assert straight(f"/userprofile/v1/{SHOP}/{mpid}?fields={FIELDS}") is None, "the token is not known yet"
+        for _ in ("rows in memory", "rows in tables"):
+            for place, asked in itertools.product((SHOP, OUTLET, RETIRED, OTHER), (mpid, 77)):
+                answer = await server.read(place, asked)
+                reply = straight(f"/userprofile/v1/{place}/{asked}?fields={FIELDS}")
+                assert reply.status == answer.status
+                if reply.status == 200:
+                    assert msgspec.json.decode(reply.body) == answer.json
+                    assert dict(reply.headers)[b"cache-control"] == b"no-store"
+            await server.store.flush()
+        refused = straight(f"/userprofile/v1/{SHOP}/{mpid}?fields=shoes")
+        assert (refused.status, (await server.read(SHOP, mpid, "shoes")).status) == (400, 400)
+        for odd in ("1/2/3/77", f"{SHOP}/x", f"{SHOP}/--1", f"{SHOP}/%31", f"{SHOP}/1/", f"resolve/{SHOP}", SHOP):
+            assert straight(f"/userprofile/v1/{odd}?fields={FIELDS}") is None, "the application is asked"
+
+
 def test_as_time_goes_by_a_client_may_read_again(tmp_path):
     @within(tmp_path)
     async def test(server):

@@ -424,6 +424,14 @@ async def test_profiles_are_gone_through_in_small_steps(world: World, monkeypatc
     assert [(await known(world, mpid)).person for mpid in people] == [None] * 5
 
 
+async def test_an_attribute_that_is_named_like_a_time_neither_keeps_nor_ends_a_profile(world: World) -> None:
+    mpid = await world.user("ana", user_attributes={"stored_ms": "99999999999999", '"stored_ms":0': "x"})
+    await world.grow_old(10)
+    assert (await known(world, mpid)).person is not None
+    await world.grow_old(91)
+    assert (await known(world, mpid)).person is None
+
+
 async def test_an_expired_profile_can_be_found_and_changed_still(world: World) -> None:
     mpid = await world.user("ana")
     await world.grow_old(91)

@@ -31,10 +31,11 @@ _BATCHES = """
     FROM batch AS b CROSS JOIN entry AS e ON e.position = b.position
     WHERE b.position > ? AND b.position <= ? ORDER BY b.position LIMIT ?
 """
-# One row, put together as JSON: for every row that it takes, this thread makes the one that answers wait.
+# One row, put together as JSON: for every row that it takes, this thread makes the one that answers wait. The times
+# stand first in a body; to read all of it as JSON would take as long again as the rest.
 _KNOWN = """
-    SELECT json_group_array(json_array(mpid, workspace, stored_ms)) FROM (
-        SELECT mpid, workspace, body ->> '$.stored_ms' AS stored_ms FROM workspace_profile
+    SELECT json_group_array(json_array(mpid, workspace, CAST(substr(body, found, 20) AS INTEGER))) FROM (
+        SELECT mpid, workspace, body, instr(body, '"stored_ms":') + 12 AS found FROM workspace_profile
         WHERE (mpid, workspace) > (?, ?) ORDER BY mpid, workspace LIMIT ?)
 """
 _SPACES = """
