@@ -24,14 +24,14 @@ class WasRefused(msgspec.Struct, frozen=True, gc=False):
     code: str = ""
 
 
-class WasTrace(msgspec.Struct, frozen=True, omit_defaults=True):
+class WasTrace(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What of a recorded trace is counted: the values dropped, and the links refused."""
 
     dropped: tuple[Dropped, ...] = ()
     refused: tuple[Refused, ...] = ()
 
 
-class Was(msgspec.Struct, frozen=True):
+class Was(msgspec.Struct, frozen=True, gc=False):
     """A recorded decision, without the walk."""
 
     trace: WasTrace
@@ -49,7 +49,7 @@ class Was(msgspec.Struct, frozen=True):
         return None
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An entry of the journal; ``request`` is the JSON of an ``oneself.identity.Request``."""
 
     at_ms: int

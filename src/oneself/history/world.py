@@ -7,7 +7,8 @@ third of the memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -38,7 +39,7 @@ from oneself.identity import (
     prepare,
 )
 
-__all__ = ["MARK", "UNPACKED", "World"]
+__all__ = ["UNPACKED", "World"]
 
 UNPACKED = 1_000_000
 """So many profiles and identities are kept ready; with more, all are packed."""
@@ -61,23 +62,18 @@ _NOBODY: _Rows = []
 
 _NO_MORE: Final[dict[str, int]] = {}
 
-MARK: Final = 16
-"""A mark has so many bytes."""
-
-_NO_MARK: Final = bytes(MARK)
-
 
 class World:
     """One space's identity state, whole.
 
-    ``view`` is the state as the core sees it, but for what is packed. ``settled`` has the mark of a request
-    (``settle``) by the number of a profile, zeros where there is none: it stands as long as the profile is the answer
+    ``view`` is the state as the core sees it, but for what is packed. ``settled`` has the key of a request
+    (``settle``) by the number of a profile, 0 where there is none: it stands as long as the profile is the answer
     to that request, without a change.
     """
 
     def __init__(self, numbers: Numbers | None = None, unpacked: int = UNPACKED) -> None:
         self.view = View()
-        self.settled = bytearray(MARK)
+        self.settled = array("q", [0])
         self._limit = unpacked
         self._numbers = Numbers() if numbers is None else numbers
         self._packed: list[bytes] = []  # the profiles by their numbers, empty where there is none
@@ -104,6 +100,17 @@ class World:
         for mpid, packed in zip(self._numbers.mpids, self._packed, strict=False):
             if packed and mpid not in ready:
                 yield Profile(mpid, *_profile(packed))
+
+    def sizes(self, types: Collection[str]) -> Iterator[tuple[int, int, bool]]:
+        """Yield of every profile its number, how many identities it holds, and whether one has some type."""
+        types, number_of = frozenset(types), self._numbers.of
+        for profile in self.profiles():
+            held, count = profile.held, 0
+            for values in held.values():
+                count += len(values)
+            if profile.more:
+                count += sum(profile.more.values())
+            yield number_of(profile.mpid), count, not types.isdisjoint(held)
 
     def holders(self, identity: Identity) -> _Rows:
         """Return ``(position, mpid)`` of every holder of an identity, most recently linked first."""
@@ -155,13 +162,14 @@ class World:
                 holders[identity] = _NOBODY
         return self.view
 
-    def sole_holder(self, prepared: Prepared) -> Profile | None:
-        """Return the profile that holds every identity of a request alone, none of which is guarded, if one does."""
-        view = self.seen(prepared)
-        holders, guarded, found = view.holders, view.guarded, 0
-        for identity in prepared.identities:
-            rows = holders[identity]
-            if len(rows) != 1 or (guarded and identity in guarded):
+    def sole_holder(self, identities: Sequence[Identity]) -> Profile | None:
+        """Return the profile that holds every one of some identities alone, none of which is guarded, if one does."""
+        view, packed, found = self.view, self._count, 0
+        for identity in identities:
+            if packed:
+                self._ready(identity)
+            rows = view.holders.get(identity, _NOBODY)
+            if len(rows) != 1 or (view.guarded and identity in view.guarded) or identity in self._crowds:
                 return None
             if rows[0][1] != found:
                 if found:
@@ -169,21 +177,21 @@ class World:
                 found = rows[0][1]
         return view.profiles[found] if found else None
 
-    def settle(self, mpid: int, mark: bytes) -> None:
+    def settle(self, mpid: int, key: int) -> None:
         """Mark a profile as the answer to a request whose identities it holds alone, and that changes nothing.
 
         The same request then has the same answer until the profile, or who holds one of the identities, changes; a
         guard counts as a change of its holder.
         """
-        place = self._numbers.of(mpid) * MARK
-        if place >= len(self.settled):
-            self.settled += bytes(MARK * (len(self._numbers) + _BLOCK) - len(self.settled))
-        self.settled[place : place + MARK] = mark
+        number = self._numbers.of(mpid)
+        if number >= len(self.settled):
+            self.settled.frombytes(bytes(8 * (len(self._numbers) + _BLOCK - len(self.settled))))
+        self.settled[number] = key
 
     def _unsettle(self, mpid: int) -> None:
-        place = self._numbers.numbers.get(mpid, 0) * MARK
-        if place < len(self.settled):
-            self.settled[place : place + MARK] = _NO_MARK
+        number = self._numbers.numbers.get(mpid, 0)
+        if number < len(self.settled):
+            self.settled[number] = 0
 
     def is_unheard(self, identities: Iterable[Identity]) -> bool:
         """Tell whether nobody holds any of some identities, and none of them is guarded."""

@@ -41,7 +41,11 @@ def count_values(policy: Policy, identities: Mapping[str, str | None]) -> Usable
 
     ``identities`` maps identity types to values as sent; None counts as not sent.
     """
-    usable = Usable()
+    walk: list[Identity] = []
+    login: list[Identity] = []
+    immutable: list[Identity] = []
+    carried: list[Identity] = []
+    dropped: list[Dropped] = []
     found: list[tuple[int, Identity]] = []
     rank, junk, region = policy.rank, policy.junk, policy.phone_region
     for type_, sent in identities.items():
@@ -51,20 +55,21 @@ def count_values(policy: Policy, identities: Mapping[str, str | None]) -> Usable
         value = sent if normaliser is None else normaliser(sent, region)
         why = why_dropped(value, sent, junk)
         if why:
-            usable.dropped.append(Dropped(type_, value[:MAX_VALUE_LENGTH], why))
+            dropped.append(Dropped(type_, value[:MAX_VALUE_LENGTH], why))
         else:
             found.append((rank.get(type_, NO_RANK), (type_, value)))
-    found.sort()
+    if len(found) > 1:
+        found.sort()
     for place, identity in found:
         if place == NO_RANK:
-            usable.carried.append(identity)
+            carried.append(identity)
             continue
-        usable.walk.append(identity)
+        walk.append(identity)
         if identity[0] in policy.login:
-            usable.login.append(identity)
+            login.append(identity)
             if identity[0] in policy.immutable:
-                usable.immutable.append(identity)
-    return usable
+                immutable.append(identity)
+    return Usable(walk, login, immutable, carried, dropped)
 
 
 def without_guarded(usable: Usable, view: View) -> tuple[Usable, bool]:

@@ -39,12 +39,11 @@ class Census:
         self.exists = bytearray(room)
         self.known = bytearray(room)
         self.held = _zeros(room)
-        numbers = tally.numbers.numbers
-        for profile in trial.world.profiles():
-            number, held = numbers.get(profile.mpid) or tally.number(profile.mpid), profile.held
+        for number, held, known in trial.world.sizes(login):
             self.exists[number] = 1
-            self.held[number] = sum(map(len, held.values())) + (sum(profile.more.values()) if profile.more else 0)
-            self.known[number] = not login.isdisjoint(held)
+            self.held[number] = held
+            self.known[number] = known
+        tally.fit()
         size = self._size = len(tally.numbers) + 1
         self.parts_before, self.parts_after = _zeros(size), _zeros(size)
         self.total_before, self.total_after = _zeros(size), _zeros(size)

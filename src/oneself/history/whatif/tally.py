@@ -71,9 +71,8 @@ class Tally:
         self.requests[number] += 1
         return True
 
-    def make(self, mpid: int, held: int, login: int) -> bool:
+    def make(self, number: int, held: int, login: int) -> bool:
         """Count a request that makes the same profile both ways, with as many identities; False where it is known."""
-        number = self.number(mpid)
         if self.made[number] or self.partner[number] or self._first_of[number]:
             return False
         self.made[number] = self.requests[number] = 1

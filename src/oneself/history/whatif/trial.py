@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, cast
@@ -15,7 +15,7 @@ import msgspec
 from oneself.history.numbers import Numbers
 from oneself.history.recorded import Recorded, Was, decode_request
 from oneself.history.whatif.tally import Tally
-from oneself.history.world import MARK, World
+from oneself.history.world import World
 from oneself.identity import (
     Alias,
     AliasOutcome,
@@ -46,10 +46,11 @@ DECIDED: Final = USERS | {"alias", "alias_process", "alias_undo", "release"}
 
 RESOLVED: Final = frozenset({"identify", "login", "logout"})
 SETTLED: Final = RESOLVED | {"batch"}
-"""The kinds whose answers are marked where they change nothing: devices that come back ask the same again."""
+"""The kinds whose answers are settled where they change nothing: devices that come back ask the same again."""
 
 _BATCH: Final = b'{"kind":"batch"'
 _RESOLVED: Final = tuple(f'{{"kind":"{kind}"'.encode() for kind in sorted(RESOLVED))
+_LOGOUT: Final = b'{"kind":"logout"'
 _STAMP: Final = "device_application_stamp"
 _SPOOLED: Final = 64 * 1024 * 1024
 
@@ -67,9 +68,9 @@ Watch = Callable[[int, Request, int, Decision], None]
 the MPID for a new profile, and the decision."""
 
 
-def _mark(raw: bytes, known: bool) -> bytes:
-    """Return the mark of a recorded request and of whether its user was known: a digest that stands for both."""
-    return blake2b(raw if known else raw + b" ", digest_size=MARK).digest()
+def _key(raw: bytes, known: bool) -> int:
+    """Return what stands for a recorded request and whether its user was known: 64 bits of a keyed hash."""
+    return hash(raw) ^ known
 
 
 class Counts:
@@ -166,19 +167,20 @@ class Trial:
         """Decide an entry's request again."""
         if self._waiting and self._waiting[0][0] <= entry.at_ms:
             self._apply_aliases(position, entry.at_ms)
-        was, tally = entry.decision, self.tally
-        raw = bytes(entry.request)
-        if was.changes and entry.policy in self._alike and self._is_new_again(was, raw, position):
+        was = entry.decision
+        if was.changes:
+            if entry.policy not in self._alike or not self._is_new_again(was, bytes(entry.request), position):
+                self._decide(position, entry)
             return
         number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
+        tally, settled, raw = self.tally, self.world.settled, bytes(entry.request)
         after = tally.partner[number]
-        mark = self.world.settled[after * MARK : after * MARK + MARK]
-        if not after or not any(mark) or number in tally.parted or mark != _mark(raw, was.known):
-            self._decide(position, entry, raw)
+        if after >= len(settled) or settled[after] != _key(raw, was.known) or number in tally.parted:
+            self._decide(position, entry)
             return
         self.decided += 1
         tally.requests[number] += 1
-        if was.changes or was.trace.dropped or was.trace.refused:
+        if was.trace.dropped or was.trace.refused:
             self._recorded(was)
         if raw.startswith(_BATCH):
             self._batch(position, number, after)
@@ -195,21 +197,34 @@ class Trial:
         if was.trace.dropped or was.trace.refused or not raw.startswith(_RESOLVED):
             return False
         identities: list[Identity] = []
-        login = self.policy.login
-        known = False
+        login, was_login = self.policy.login, self.was.login
+        known, was_known_by = False, 0
         for change in changes[1:]:
             if type(change) is not Link:
                 return False
-            identities.append((change.type, change.value))
-            known = known or change.type in login
-        if was.known != known or not self.world.is_unheard(identities) or not self._both_make(was, known):
+            type_ = change.type
+            identities.append((type_, change.value))
+            if type_ in login:
+                known = True
+            if type_ in was_login:
+                was_known_by += 1
+        if was.known != known:
+            return False
+        unheard = self.world.is_unheard(identities)
+        if not unheard and (not raw.startswith(_LOGOUT) or not self._is_plain_logout(identities)):
+            return False
+        number = self.tally.number(made.mpid)
+        if not self.tally.make(number, len(identities), was_known_by):
             return False
         self.decided += 1
-        self.world.make(made.mpid, identities, position)
+        if unheard:
+            self.world.make(made.mpid, identities, position)
+        else:
+            self.world.keep(changes, position)
         return True
 
-    def _decide(self, position: int, entry: Recorded, raw: bytes) -> None:
-        was, request = entry.decision, decode_request(raw)
+    def _decide(self, position: int, entry: Recorded) -> None:
+        was, request = entry.decision, decode_request(entry.request)
         kind = request.kind
         if kind not in DECIDED or (was.error is not None and was.error.code == "INVALID_BATCH"):
             self.left_out[kind] += 1
@@ -224,13 +239,15 @@ class Trial:
             fresh = self._fresh
         prepared = prepare(self.policy, request)
         if self._shortcuts and request.mpid is None and kind in SETTLED:
-            if was.changes and kind in RESOLVED and self._is_plainly_new(was, prepared, fresh, position):
-                return
-            if self._is_plainly_matched(was, prepared, raw, position):
+            if was.changes:
+                if kind in RESOLVED and self._is_plainly_new(was, prepared, fresh, position):
+                    return
+            elif self._is_plainly_matched(entry, prepared, position):
                 return
         if request.previous_mpid is not None:
-            request = self._mapped(request)
-            prepared = msgspec.structs.replace(prepared, request=request)
+            mapped = self._mapped(request)
+            if mapped is not request:
+                request, prepared = mapped, msgspec.structs.replace(prepared, request=mapped)
         decision = decide(prepared, self.world.seen(prepared), entry.at_ms, fresh)
         if self._watch is not None:
             self._watch(position, request, fresh, decision)
@@ -265,7 +282,8 @@ class Trial:
             if type(change) is not Link or change.value != identity[1] or change.type != identity[0]:
                 return False
         unheard = self.world.is_unheard(identities)
-        if not (unheard or self._is_plain_logout(prepared)) or not self._both_make(was, was.known):
+        is_plain = unheard or (prepared.request.kind == "logout" and self._is_plain_logout(identities))
+        if not is_plain or not self._both_make(was, was.known):
             return False
         if unheard:
             self.world.make(fresh, identities, position)
@@ -273,24 +291,27 @@ class Trial:
             self.world.keep(was.changes, position)
         return True
 
-    def _is_plain_logout(self, prepared: Prepared) -> bool:
-        """Tell whether a request is a logout that makes a new profile with all its identities, whoever holds them."""
+    def _is_plain_logout(self, identities: Sequence[Identity]) -> bool:
+        """Tell whether a logout with some identities makes a new profile that has all of them, whoever holds them."""
         policy, guarded = self.policy, self.world.view.guarded
-        if prepared.request.kind != "logout" or policy.on_logout != "create" or prepared.usable.login:
+        if policy.on_logout != "create":
             return False
-        return not any(one in guarded or one[0] in policy.unique for one in prepared.identities)
+        for identity in identities:
+            if identity[0] in policy.login or identity[0] in policy.unique or identity in guarded:
+                return False
+        return True
 
-    def _is_plainly_matched(self, was: Was, prepared: Prepared, raw: bytes, position: int) -> bool:
+    def _is_plainly_matched(self, entry: Recorded, prepared: Prepared, position: int) -> bool:
         """Count a request whose identities one profile holds alone, and that stays with it; tell whether that is so.
 
         That profile is the only candidate, so nothing ties and ``previous_mpid`` is not asked; it is found if a login
         and an immutable identity of the request match, where it has such; nothing is left to link, to refuse or to
         guard. Neither the time nor the MPID for a new profile plays a part.
         """
-        usable, policy = prepared.usable, self.policy
+        usable, policy, was = prepared.usable, self.policy, entry.decision
         if was.mpid is None or not usable.walk or usable.dropped:
             return False
-        profile = self.world.sole_holder(prepared)
+        profile = self.world.sole_holder(prepared.identities)
         if profile is None:
             return False
         known = not policy.login.isdisjoint(profile.held)
@@ -300,12 +321,12 @@ class Trial:
             return False
         if known != was.known or not self.tally.stays(was.mpid, profile.mpid):
             return False
-        if was.changes or was.trace.dropped or was.trace.refused:
-            self._recorded(was)
         if prepared.request.kind == "batch":
             number = self._numbers[was.mpid]
             self._batch(position, number, self.tally.partner[number])
-        self.world.settle(profile.mpid, _mark(raw, known))
+        if was.trace.dropped or was.trace.refused:
+            self._recorded(was)
+        self.world.settle(profile.mpid, _key(bytes(entry.request), known))
         return True
 
     def _both_make(self, was: Was, known: bool) -> bool:
@@ -320,7 +341,7 @@ class Trial:
                 return False
             if change.type in login:
                 known_by += 1
-        return self.tally.make(made.mpid, len(was.changes) - 1, known_by)
+        return self.tally.make(self.tally.number(made.mpid), len(was.changes) - 1, known_by)
 
     def _keep(self, position: int, decision: Decision) -> None:
         """Make a decision's changes, and count what is out of the ordinary in it."""

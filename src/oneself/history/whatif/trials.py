@@ -94,4 +94,5 @@ def without_collecting() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()  # else all that is still in use would be looked through at once
             gc.enable()
