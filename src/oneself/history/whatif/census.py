@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import compress
 from typing import Final
 
 from oneself.history.whatif.report import Largest, Moved, Profiles, Users
-from oneself.history.whatif.tally import Pair
 from oneself.history.whatif.trial import Trial
 
 __all__ = ["BUCKETS", "Census"]
@@ -46,9 +46,10 @@ class Census:
         tally.fit()
         size = self._size = len(tally.numbers) + 1
         self.parts_before, self.parts_after = _zeros(size), _zeros(size)
-        self.total_before, self.total_after = _zeros(size), _zeros(size)
-        self.main_before, self.main_after = _zeros(size), _zeros(size)
+        self.total_before, self.total_after = tally.requests[:size], _zeros(size)
+        self.main_before, self.main_after = tally.partner[:size], _zeros(size)
         self._count_pairs(size)
+        self._odd = self._find_odd_pairs()
         self.requests_before, self.requests_after = array("I", self.total_before), array("I", self.total_after)
         for counted, requests in (
             (tally.unanswered, self.requests_before),
@@ -58,11 +59,22 @@ class Census:
                 requests[number] += more
 
     def _count_pairs(self, size: int) -> None:
+        """Count all pairs; first those of profiles with their first partners, of which each profile has but one."""
         tally, parts_before, parts_after = self.tally, self.parts_before, self.parts_after
         total_before, total_after = self.total_before, self.total_after
         main_before, main_after = self.main_before, self.main_after
-        most_before, most_after = _zeros(size), _zeros(size)
-        for before, after, requests in tally.pairs():
+        most_after = _zeros(size)
+        for before, after in enumerate(main_before):
+            if not after:
+                continue
+            requests = total_before[before]
+            parts_before[before] = 1
+            parts_after[after] += 1
+            total_after[after] += requests
+            if requests > most_after[after] or (requests == most_after[after] and after == before):
+                most_after[after], main_after[after] = requests, before
+        most_before = total_before[:]
+        for before, after, requests in tally.further_pairs():
             parts_before[before] += 1
             parts_after[after] += 1
             total_before[before] += requests
@@ -72,12 +84,19 @@ class Census:
             if _is_more(requests, most_after[after], after == before, main_after[after]):
                 most_after[after], main_after[after] = requests, before
 
-    def odd_pairs(self) -> Iterator[Pair]:
+    def odd_pairs(self) -> Iterator[tuple[int, int, int]]:
         """Yield the pairs of profiles that are split or fused; every other profile has one that has no other."""
+        return zip(*self._odd, strict=True)
+
+    def _find_odd_pairs(self) -> tuple[array[int], array[int], array[int]]:
         parts_before, parts_after = self.parts_before, self.parts_after
-        for before, after, requests in self.tally.pairs():
+        odd = array("I"), array("I"), array("I")
+        for pair in self.tally.pairs():
+            before, after, _ = pair
             if parts_before[before] > 1 or parts_after[after] > 1:
-                yield Pair(before, after, requests)
+                for values, value in zip(odd, pair, strict=True):
+                    values.append(value)
+        return odd
 
     def stays(self, before: int, after: int) -> bool:
         """Tell whether requests of a pair stay with their user: each is the larger part of the other."""
@@ -95,41 +114,42 @@ class Census:
 
     def profiles_before(self) -> Profiles:
         """Count the recorded profiles."""
-        tally = self.tally
-        numbers = (number for number in range(1, self._size) if tally.made[number])
-        return _profiles((tally.held[number], self.was_known(number)) for number in numbers)
+        made, tally = self.tally.made, self.tally
+        return _profiles(Counter(zip(compress(tally.held, made), map(bool, compress(tally.login, made)), strict=True)))
 
     def profiles_after(self) -> Profiles:
         """Count the profiles under the other policy."""
-        numbers = (number for number in range(1, self._size) if self.exists[number])
-        return _profiles((self.held[number], bool(self.known[number])) for number in numbers)
+        exists = self.exists
+        return _profiles(Counter(zip(compress(self.held, exists), compress(self.known, exists), strict=True)))
 
     def users(self) -> tuple[Users, Users]:
         """Count what becomes of recorded profiles that have requests: of all, and of those that are known."""
-        joined = bytearray(self._size)
+        parts_before, login = self.parts_before, self.tally.login
+        odd: dict[int, bool] = {}  # by number: whether it is fused
         for before, after, _ in self.odd_pairs():
-            if self.parts_after[after] > 1:
-                joined[before] = 1
-        counts = ([0] * 6, [0] * 6)
-        login, unanswered = self.tally.login, self.tally.unanswered
-        for number, parts in enumerate(self.parts_before):
-            if not parts and number not in unanswered:
-                continue
-            fused = joined[number]
-            for count in counts if login[number] else counts[:1]:
-                count[0] += 1
-                if parts == 1 and not fused:
-                    count[1] += 1
+            odd[before] = odd.get(before, False) or self.parts_after[after] > 1
+        alone = [number for number in self.tally.unanswered if not parts_before[number]]
+        counts = []
+        for known in (False, True):
+            answered = self._size - parts_before.count(0)
+            if known:
+                answered = sum(map(bool, compress(login, parts_before)))
+            none = sum(1 for number in alone if login[number] or not known)
+            split = fused = both = kept_not = 0
+            for number, is_fused in odd.items():
+                if known and not login[number]:
                     continue
-                count[2] += parts > 1
-                count[3] += fused
-                count[4] += parts > 1 and fused
-                count[5] += not parts
-        return Users(*counts[0]), Users(*counts[1])
+                is_split = parts_before[number] > 1
+                kept_not += 1
+                split += is_split
+                fused += is_fused
+                both += is_split and is_fused
+            counts.append(Users(answered + none, answered - kept_not, split, fused, both, none))
+        return counts[0], counts[1]
 
     def moved(self) -> tuple[Moved, list[int]]:
         """Count the requests and batches that move, not their events; return the positions of the batches, too."""
-        requests = sum(pair.requests for pair in self.odd_pairs() if not self.stays(pair.before, pair.after))
+        requests = sum(requests for before, after, requests in self.odd_pairs() if not self.stays(before, after))
         trial, main_before, main_after = self.trial, self.main_before, self.main_after
         batches = [
             at for at, pair in zip(trial.batch_at, trial.batch_pairs, strict=True)
@@ -170,14 +190,14 @@ def _is_more(requests: int, most: int, same: bool, main: int) -> bool:
     return requests > most or (requests == most and (same or not main))
 
 
-def _profiles(rows: Iterable[tuple[int, bool]]) -> Profiles:
-    """Count profiles, given how many identities each holds and whether it is known."""
+def _profiles(counted: Mapping[tuple[int, bool | int], int]) -> Profiles:
+    """Count profiles, given how many there are that hold so many identities and are known, or not."""
     all_ = known = orphans = identities = 0
     buckets = [0] * (len(BUCKETS) + 1)
-    for held, is_known in rows:
-        all_ += 1
-        known += is_known
-        orphans += not held
-        identities += held
-        buckets[_BUCKET_OF[held] if held < len(_BUCKET_OF) else len(BUCKETS)] += 1
+    for (held, is_known), profiles in counted.items():
+        all_ += profiles
+        known += profiles * is_known
+        orphans += 0 if held else profiles
+        identities += profiles * held
+        buckets[_BUCKET_OF[held] if held < len(_BUCKET_OF) else len(BUCKETS)] += profiles
     return Profiles(all_, known, all_ - known - orphans, orphans, identities, tuple(buckets))

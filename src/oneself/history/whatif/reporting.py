@@ -75,7 +75,7 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
         newly_answered=newly,
         before=Side(
             census.profiles_before(),
-            sum(requests for n, requests in enumerate(census.requests_before) if census.was_known(n)),
+            sum(compress(census.requests_before, tally.login)),
             _answers(answered + unanswered, trial.before, len(trial.guarded)),
             census.largest_before(tally.held),
             census.largest_before(census.requests_before),

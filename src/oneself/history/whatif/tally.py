@@ -7,23 +7,16 @@ one partner, so that is kept in arrays by the number of the profile; all further
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import compress, count
+from operator import ne
 
 from oneself.history.numbers import Numbers
 
-__all__ = ["Pair", "Tally"]
+__all__ = ["Tally"]
 
 _LOW = (1 << 32) - 1
 _BLOCK = 4_096
-
-
-class Pair(NamedTuple):
-    """Numbers of a recorded profile and of one under the other policy, and how many requests stand on both."""
-
-    before: int
-    after: int
-    requests: int
 
 
 class Tally:
@@ -119,9 +112,24 @@ class Tally:
         return self.numbers.mpids[after] if after else mpid
 
     def pairs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield every pair as ``Pair`` has it, those of profiles with one partner first."""
+        """Yield every pair – the numbers of a recorded profile and of one under the other policy, and how many requests
+        stand on both –, those of profiles with one partner first."""
         for number, (partner, requests) in enumerate(zip(self.partner, self.requests, strict=True)):
             if partner:
                 yield number, partner, requests
+        yield from self.further_pairs()
+
+    def further_pairs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the pairs of profiles with further partners than their first."""
         for pair, requests in self._further.items():
             yield pair >> 32, pair & _LOW, requests
+
+    def changed_pairs(self, known: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Yield the pairs of which one profile is known and the other not, as ``known`` has it of the other policy."""
+        login = self.login
+        for number in compress(count(), map(ne, map(known.__getitem__, self.partner), map(bool, login))):
+            if self.partner[number]:
+                yield number, self.partner[number], self.requests[number]
+        for before, after, requests in self.further_pairs():
+            if known[after] != (login[before] > 0):
+                yield before, after, requests

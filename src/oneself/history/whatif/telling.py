@@ -53,18 +53,17 @@ def choose(census: Census) -> Ways:
     losses: Counter[int] = Counter()
     away: Counter[int] = Counter()
     known_in: Counter[int] = Counter()
-    login, known = census.tally.login, census.known
-    for before, after, requests in census.tally.pairs():
-        if known[after] != (login[before] > 0):
-            if known[after]:
-                gains[after] += requests
-            else:
-                losses[before] += requests
-    for pair in census.odd_pairs():
-        if census.is_split(pair.before) and census.main_before[pair.before] != pair.after:
-            away[pair.before] += pair.requests
-        if census.parts_after[pair.after] > 1:
-            known_in[pair.after] += census.was_known(pair.before)
+    known = census.known
+    for before, after, requests in census.tally.changed_pairs(known):
+        if known[after]:
+            gains[after] += requests
+        else:
+            losses[before] += requests
+    for before, after, requests in census.odd_pairs():
+        if census.is_split(before) and census.main_before[before] != after:
+            away[before] += requests
+        if census.parts_after[after] > 1:
+            known_in[after] += census.was_known(before)
     split = nlargest(_TOP, away, lambda n: (census.was_known(n), away[n], -n))
     fused = nlargest(_TOP, known_in, lambda n: (known_in[n], census.parts_after[n], census.total_after[n], -n))
     return Ways(
