@@ -94,6 +94,18 @@ def test_a_profile_that_comes_back_to_a_value_holds_it_by_its_new_link() -> None
     assert len(rows) == crowd
 
 
+def test_the_last_ready_holder_of_a_value_with_a_crowd_is_not_its_only_one() -> None:
+    world, crowd = World(), 5 * HOLDERS_READ
+    for number in range(1, crowd + 1):
+        world.keep([Create(number), Link(number, *SENTINEL)], number)
+    while len(rows := world.view.holders[SENTINEL]) > 1:
+        crowd += 1
+        world.keep([Unlink(rows[0][1], *SENTINEL, "removed")], crowd)
+    assert world.sole_holder([SENTINEL]) is None
+    world.keep([Create(-1), Link(-1, "other", "theirs")], crowd + 1)
+    assert world.sole_holder([("other", "theirs")]) == world.profile(-1)
+
+
 def test_an_alias_is_judged_by_those_of_its_profiles_alone() -> None:
     policy, world = build(PolicySettings(alias_delay=0)), World(unpacked=0)
     for mpid in range(1, 9):

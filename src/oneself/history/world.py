@@ -131,9 +131,13 @@ class World:
                     yield type_, value
 
     def linked_at(self, mpid: int, identity: Identity) -> int:
-        """Return the position at which a profile was linked to an identity that it holds."""
+        """Return the position at which a profile was linked to an identity that it holds.
+
+        Raises ``KeyError`` where there is no such profile, or it does not hold the identity.
+        """
         profile = self.profile(mpid)
-        assert profile is not None
+        if profile is None:
+            raise KeyError(mpid)
         at = profile.held[identity[0]].get(identity[1])
         return self.view.further[mpid, identity] if at is None else at
 

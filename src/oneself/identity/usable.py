@@ -47,7 +47,7 @@ def count_values(policy: Policy, identities: Mapping[str, str | None]) -> Usable
     carried: list[Identity] = []
     dropped: list[Dropped] = []
     found: list[tuple[int, Identity]] = []
-    rank, junk, region = policy.rank, policy.junk, policy.phone_region
+    rank, junk, region, login_types = policy.rank, policy.junk, policy.phone_region, policy.login
     for type_, sent in identities.items():
         if sent is None:
             continue
@@ -65,7 +65,7 @@ def count_values(policy: Policy, identities: Mapping[str, str | None]) -> Usable
             carried.append(identity)
             continue
         walk.append(identity)
-        if identity[0] in policy.login:
+        if identity[0] in login_types:
             login.append(identity)
             if identity[0] in policy.immutable:
                 immutable.append(identity)

@@ -90,13 +90,13 @@ class Census:
 
     def _find_odd_pairs(self) -> tuple[array[int], array[int], array[int]]:
         parts_before, parts_after = self.parts_before, self.parts_after
-        odd = array("I"), array("I"), array("I")
-        for pair in self.tally.pairs():
-            before, after, _ = pair
+        befores, afters, counts = array("I"), array("I"), array("I")
+        for before, after, requests in self.tally.pairs():
             if parts_before[before] > 1 or parts_after[after] > 1:
-                for values, value in zip(odd, pair, strict=True):
-                    values.append(value)
-        return odd
+                befores.append(before)
+                afters.append(after)
+                counts.append(requests)
+        return befores, afters, counts
 
     def stays(self, before: int, after: int) -> bool:
         """Tell whether requests of a pair stay with their user: each is the larger part of the other."""
@@ -115,7 +115,9 @@ class Census:
     def profiles_before(self) -> Profiles:
         """Count the recorded profiles."""
         made, tally = self.tally.made, self.tally
-        return _profiles(Counter(zip(compress(tally.held, made), map(bool, compress(tally.login, made)), strict=True)))
+        return _profiles(
+            Counter(zip(compress(tally.held, made), map(bool, compress(tally.login, made)), strict=True))
+        )
 
     def profiles_after(self) -> Profiles:
         """Count the profiles under the other policy."""

@@ -45,7 +45,7 @@ class Tally:
 
     def number(self, mpid: int) -> int:
         """Return the number of a profile, a new one where it has none."""
-        number = self.numbers.of(mpid)
+        number = self.numbers.numbers.get(mpid) or self.numbers.of(mpid)
         if number >= len(self.made):
             self.fit()
         return number
@@ -112,8 +112,7 @@ class Tally:
         return self.numbers.mpids[after] if after else mpid
 
     def pairs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield every pair – the numbers of a recorded profile and of one under the other policy, and how many requests
-        stand on both –, those of profiles with one partner first."""
+        """Yield every pair: the numbers of a recorded profile and of its partner, and requests that stand on both."""
         for number, (partner, requests) in enumerate(zip(self.partner, self.requests, strict=True)):
             if partner:
                 yield number, partner, requests
@@ -125,7 +124,7 @@ class Tally:
             yield pair >> 32, pair & _LOW, requests
 
     def changed_pairs(self, known: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Yield the pairs of which one profile is known and the other not, as ``known`` has it of the other policy."""
+        """Yield the pairs of a known profile and another; ``known`` has it of the profiles under the other policy."""
         login = self.login
         for number in compress(count(), map(ne, map(known.__getitem__, self.partner), map(bool, login))):
             if self.partner[number]:

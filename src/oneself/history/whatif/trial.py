@@ -148,6 +148,7 @@ class Trial:
         self._shortcuts = shortcuts and watch is None  # who watches is told of each decision
         self._alike = frozenset(alike) if self._shortcuts else frozenset[int]()
         self._spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115  (closed with the trial)
+        self._spooled = 0  # bytes
         self._waiting: list[tuple[int, int]] = []  # aliases that only the other policy accepts: due, position
         self._made_up: set[int] = set()
         self._fresh = self._next_fresh()
@@ -238,12 +239,8 @@ class Trial:
         if fresh is None or fresh in self._made_up:
             fresh = self._fresh
         prepared = prepare(self.policy, request)
-        if self._shortcuts and request.mpid is None and kind in SETTLED:
-            if was.changes:
-                if kind in RESOLVED and self._is_plainly_new(was, prepared, fresh, position):
-                    return
-            elif self._is_plainly_matched(entry, prepared, position):
-                return
+        if self._shortcuts and request.mpid is None and self._is_plain(entry, prepared, fresh, position):
+            return
         if request.previous_mpid is not None:
             mapped = self._mapped(request)
             if mapped is not request:
@@ -265,6 +262,16 @@ class Trial:
             heappush(self._waiting, (cast(Alias, alias).due_ms, position))
         if kind in USERS:
             self._compare(position, was, decision, kind == "batch", request)
+
+    def _is_plain(self, entry: Recorded, prepared: Prepared, fresh: int, position: int) -> bool:
+        """Take an entry whose request is plainly that of a new user or of a known one; tell whether it is."""
+        kind = prepared.request.kind
+        if not entry.decision.changes:
+            return kind in SETTLED and self._is_plainly_matched(entry, prepared, position)
+        # Where the policies are alike, it was found already that nobody is new.
+        if kind not in RESOLVED or entry.policy in self._alike:
+            return False
+        return self._is_plainly_new(entry.decision, prepared, fresh, position)
 
     def _is_plainly_new(self, was: Was, prepared: Prepared, fresh: int, position: int) -> bool:
         """Make the same new user both ways where nobody holds any of the identities, or on a plain logout.
@@ -365,7 +372,9 @@ class Trial:
         """Return what was kept of a request, by its place in ``evidence`` or ``turned``."""
         self._spool.seek(place)
         length = int.from_bytes(self._spool.read(4), "little")
-        return Evidence(*_unpack(self._spool.read(length)))
+        packed = self._spool.read(length)
+        self._spool.seek(self._spooled)
+        return Evidence(*_unpack(packed))
 
     # -- what was recorded -------------------------------------------------------------------------------------
 
@@ -481,7 +490,8 @@ class Trial:
 
     def _put_by(self, position: int, request: Request, decision: Decision) -> int:
         """Keep a decision for the report, on disk where there are many; return its place."""
+        place = self._spooled
         packed = _pack((position, request, decision))
-        place = self._spool.seek(0, 2)
         self._spool.write(len(packed).to_bytes(4, "little") + packed)
+        self._spooled += 4 + len(packed)
         return place
