@@ -17,7 +17,7 @@ from oneself.profiles import Batch, Quarantined
 __all__ = ["BatchRecord", "Entry", "decode", "decode_batch", "encode", "encode_batch"]
 
 
-class Entry(msgspec.Struct, omit_defaults=True):
+class Entry(msgspec.Struct, omit_defaults=True, gc=False):
     """One journalled decision.
 
     ``at_ms`` is unix ms; ``space`` is ``SCOPE/ENVIRONMENT``; ``input`` is ``WORKSPACE/INPUT``; ``policy`` is
@@ -33,7 +33,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
     request_id: str = ""
 
 
-class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a batch brought, as far as it is kept.
 
     ``quarantined`` are its events that could not be used. Where the batch as a whole could not be, ``batch`` is

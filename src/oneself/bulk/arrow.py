@@ -112,7 +112,7 @@ def _texts(field: str) -> Reader:
             values = array.to_pylist()
         except UnicodeDecodeError:
             values = [_decoded(cell, at, field, bad) for at, cell in enumerate(array)]
-        if values and any(type(value) is bytes for value in values):
+        if bytes in set(map(type, values)):
             values = [_decoded(cell, at, field, bad) for at, cell in enumerate(array)]
         return values if convert is None else _converted(values, convert, bad)
 

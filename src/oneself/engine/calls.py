@@ -13,7 +13,7 @@ from oneself.store import Plan, Trimming
 __all__ = ["Answer", "Call", "Delivery", "Outcome"]
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """What a batch brings: as it was sent, and as it was read.
 
     ``batch`` is None where the document is no batch, and ``reason`` then says why. ``refuse`` answers a batch
@@ -31,7 +31,7 @@ class Delivery(msgspec.Struct, frozen=True):
     max_event_names: int = 0
 
 
-class Call(msgspec.Struct, frozen=True):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """One authenticated, well-formed request.
 
     ``space`` is ``SCOPE/ENVIRONMENT``; ``input`` is ``WORKSPACE/INPUT`` and names the caller in the journal;
@@ -63,7 +63,7 @@ class Answer(Protocol):
         """Take the reason why there is none."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """The decision on a call: durable, unless it writes nothing by its nature (search, ``read_only``).
 
     ``position`` is its place in the journal, 0 where it has none; ``request`` is the request it was made for;

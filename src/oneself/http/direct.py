@@ -86,11 +86,10 @@ class Front:
 
     def __init__(self, routes: Mapping[bytes, HotRoute], reads: Sequence[ReadRoute], gate: Gate) -> None:
         self._routes = routes
-        self._lines = {b"POST %s HTTP/1.1" % path: route for path, route in routes.items()}
         self._reads = {b"GET " + route.begins: route for route in reads}
         self._begins = tuple(self._reads)
         self._gate = gate
-        self._heads: dict[bytes, _Head] = {}
+        self._heads: dict[bytes, tuple[Direct, int]] = {}
         self._read_heads: dict[bytes, dict[bytes, bytes]] = {}
 
     def admit(self, url: bytes, headers: list[Header], arrived: bytes) -> Direct | None:
@@ -104,21 +103,18 @@ class Front:
         head = self._read(dict(headers), len(headers))
         if head is None:
             return None
-        self._remember(arrived, len(headers), head)
-        return _direct(route, head)
+        direct = _direct(route, head)
+        if direct is not None:
+            self._remember(arrived, len(headers), direct, head.length)
+        return direct
 
     def recall(self, data: bytes) -> tuple[Direct, bytes] | None:
         """Return what answers a whole request whose headers were admitted before, and its body."""
-        line = data.find(b"\r\n")
-        route = self._lines.get(data[:line])
-        if route is None:
+        end = data.find(b"\r\n\r\n")
+        known = self._heads.get(data[:end])
+        if known is None or len(data) - end - 4 != known[1]:
             return None
-        end = data.find(b"\r\n\r\n", line)
-        head = self._heads.get(data[line:end])
-        if head is None or len(data) - end - 4 != head.length:
-            return None
-        direct = _direct(route, head)
-        return None if direct is None else (direct, data[end + 4 :])
+        return known[0], data[end + 4 :]
 
     def admit_read(self, headers: list[Header], arrived: bytes) -> None:
         """Remember the headers of a GET whose answer may be asked for again straight from the connection."""
@@ -162,12 +158,13 @@ class Front:
                 return None
         return _Head(int(length), caller, forwarded(found))
 
-    def _remember(self, arrived: bytes, count: int, head: _Head) -> None:
+    def _remember(self, arrived: bytes, count: int, direct: Direct, length: int) -> None:
+        """Remember what answers a request that begins as this one did, whose body has some length."""
         lines = _header_lines(arrived, count)
         if lines:
             if len(self._heads) >= _MOST_REMEMBERED:
                 self._heads.clear()
-            self._heads[lines] = head
+            self._heads[arrived[: arrived.find(lines) + len(lines)]] = direct, length
 
 
 def _direct(route: HotRoute, head: _Head) -> Direct | None:
@@ -276,7 +273,7 @@ class DirectCycle:
         if self.disconnected:
             return
         self.response_started = self.response_complete = True
-        self._transport.write(raw_reply(reply, self._headers, keep_alive=self.keep_alive))
+        self._transport.write(_wire.written(reply, self._headers, keep_alive=self.keep_alive))
         self._route.record(reply.status, time.perf_counter() - self._began)
         if not self.keep_alive:
             self._transport.close()
@@ -290,6 +287,27 @@ def raw_reply(reply: Reply, headers: list[Header], *, keep_alive: bool) -> bytes
         lines.append(b"connection: close")
     lines += (b"", reply.body)
     return b"\r\n".join(lines)
+
+
+class _Wire:
+    """Puts answers together, and has the last one at hand: within a second many are the same."""
+
+    def __init__(self) -> None:
+        self._reply: Reply | None = None
+        self._headers: list[Header] = []
+        self._raw = b""
+
+    def written(self, reply: Reply, headers: list[Header], *, keep_alive: bool) -> bytes:
+        """Return an answer as it goes over the wire; neither it nor the headers that go before its own may change."""
+        if not keep_alive:
+            return raw_reply(reply, headers, keep_alive=False)
+        if reply is not self._reply or headers is not self._headers:
+            self._reply, self._headers = reply, headers
+            self._raw = raw_reply(reply, headers, keep_alive=True)
+        return self._raw
+
+
+_wire: Final = _Wire()
 
 
 def _peer(transport: asyncio.Transport) -> str:

@@ -87,7 +87,8 @@ class EventRoutes:
         """Read one batch that is refused where it cannot be used; return its call, and what makes the reply."""
         intake = self._intakes[caller.id]
         _check_size(body, intake.max_bytes)
-        _take(intake, 1)
+        if intake.rate.per_second:
+            _take(intake, 1)
         document = decoded(body, 400)
         try:
             call = self._call(intake, body, document, ip, refuse=True)
@@ -143,7 +144,8 @@ class EventRoutes:
         """Read one batch that is set aside where it cannot be used; return its call, and what makes the reply."""
         intake = self._intakes[caller.id]
         _check_size(body, intake.max_bytes)
-        _take(intake, 1)
+        if intake.rate.per_second:
+            _take(intake, 1)
         return self._call_or_misfit(intake, body, decoded(body, 422), ip), partial(self._accepted, intake)
 
     async def forwarding(self, exchange: Exchange) -> Reply:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, Final, NamedTuple
 
-from oneself.profiles.limits import HISTORICAL_AGE_MS, MAX_ATTRIBUTES, MAX_EVENT_ATTRIBUTES, MAX_NAME, MAX_VALUE
+from oneself.profiles.limits import (
+    EARLIEST_MS,
+    HISTORICAL_AGE_MS,
+    MAX_ATTRIBUTES,
+    MAX_EVENT_ATTRIBUTES,
+    MAX_NAME,
+    MAX_VALUE,
+)
 from oneself.profiles.model import (
     AttributeChange,
     Attribution,
@@ -72,7 +79,7 @@ class EventReader:
         "quarantined", "received_ms", "referrer", "times",
     )  # fmt: skip
 
-    def __init__(self, *, platform: bool, received_ms: int, referrer: str, ignored: list[Ignored]) -> None:
+    def __init__(self, platform: bool, received_ms: int, referrer: str, ignored: list[Ignored]) -> None:
         self.platform = platform
         self.received_ms = received_ms
         self.referrer = referrer
@@ -106,32 +113,36 @@ class EventReader:
         if type(sent) is not dict:
             raise Bad("an event must be an object")
         type_ = sent.get("event_type")
-        shape = _SHAPES.get(type_) if type(type_) is str else None
-        if shape is None or type_ is None:
+        if type(type_) is not str or type_ not in _SHAPES:
             raise Bad("event_type is missing" if type_ is None else "event_type is not one that is known")
+        called, required = _SHAPES[type_]
         data = sent.get("data")
         if type(data) is not dict:
             if data is not None:
                 raise Bad("data must be an object")
             data = {}
-        for field in shape.required:
+        for field in required:
             value = data.get(field)
             if value is None or value == "":
                 raise Bad(f"data.{field} is missing")
         sent_time = data.get("timestamp_unixtime_ms")
-        at_ms = self.received_ms if sent_time is None else time_of(sent_time, self.received_ms)
+        at_ms = self.received_ms
+        if type(sent_time) is int and EARLIEST_MS <= sent_time <= at_ms:
+            at_ms = sent_time
+        elif sent_time is not None:
+            at_ms = time_of(sent_time, at_ms)
         if not at_ms:
             raise Bad("data.timestamp_unixtime_ms is not a time in milliseconds")
-        name = data.get(shape.name) if shape.name else ""
+        name = data.get(called) if called else ""
         if type(name) is not str:
-            name = _name(shape.name, name)
+            name = _name(called, name)
         elif type_ == "commerce_event":
             name = _commerce_name(data)
         if len(name) > MAX_NAME:
             name = name[:MAX_NAME]
             if type_ in ("custom_event", "screen_view"):
-                data = {**data, shape.name: name}
-                self.ignored.append(Ignored(f"events[{index}].data.{shape.name}", "truncated"))
+                data = {**data, called: name}
+                self.ignored.append(Ignored(f"events[{index}].data.{called}", "truncated"))
         attributes = data.get("custom_attributes")
         if attributes:
             data = self._limited(index, data, attributes)
@@ -209,6 +220,10 @@ class EventReader:
             return
         if self.attribution is None or event.at_ms >= self.attribution.at_ms:
             self.attribution = Attribution(event.at_ms, publisher, campaign)
+
+
+NO_EVENTS: Final = EventReader(False, 0, "", [])
+"""What reading no event comes to; to be looked at only."""
 
 
 def _name(field: str, value: Any) -> str:

@@ -102,7 +102,7 @@ class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
     last_ms: int
 
 
-class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Fields of one batch's device information, under their Events API names; None where one was taken back."""
 
     at_ms: int
@@ -113,7 +113,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
 # -- a batch, as read ------------------------------------------------------------------------------------------
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One event. ``name`` is what its type calls it by, ``id`` its ``source_message_id``, both may be empty.
 
     ``data`` is what was sent, in the documented limits.
@@ -126,7 +126,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     data: dict[str, Any] = {}
 
 
-class Quarantined(msgspec.Struct, frozen=True):
+class Quarantined(msgspec.Struct, frozen=True, gc=False):
     """An event that cannot be used: its place in the batch, why, and all of it as it was sent."""
 
     index: int
@@ -158,7 +158,7 @@ class PushChange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     registered: bool
 
 
-class Batch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One batch, normalised: everything that its effects depend on.
 
     ``at_ms`` is its time: its latest event's, else its own timestamp, else ``received_ms``; ``first_ms`` is its
@@ -204,7 +204,7 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 # -- a profile: one row each ------------------------------------------------------------------------------------
 
 
-class Person(msgspec.Struct, frozen=True, omit_defaults=True):
+class Person(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of a profile over all workspaces. One for each MPID.
 
     ``stored_ms`` is when its latest batch was received.
@@ -218,7 +218,7 @@ class Person(msgspec.Struct, frozen=True, omit_defaults=True):
     limit_ad_tracking: Flag | None = None
 
 
-class WorkspaceProfile(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkspaceProfile(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of a profile in one workspace. One for each MPID and workspace.
 
     ``attributes`` has for each name the operations that can still count (``value_of`` reads them); ``consent`` is
@@ -236,7 +236,7 @@ class WorkspaceProfile(msgspec.Struct, frozen=True, omit_defaults=True):
     attribution: Attribution | None = None
 
 
-class Device(msgspec.Struct, frozen=True, omit_defaults=True):
+class Device(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is known of one device of a profile. One for each MPID, workspace and device.
 
     ``info`` has the latest value of every field, newest snapshot first (``info_of`` reads it); the device's
@@ -253,7 +253,7 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
     push: dict[str, Flag] = {}
 
 
-class Parts(msgspec.Struct, frozen=True):
+class Parts(msgspec.Struct, frozen=True, gc=False):
     """The rows of a profile that one batch touches; None where there is none yet.
 
     ``device`` belongs to the batch's ``device``, and stays None where that is empty.
@@ -289,7 +289,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
     why: Literal["priority", "older", "too_many", "only_read"]
 
 
-class Update(msgspec.Struct, frozen=True):
+class Update(msgspec.Struct, frozen=True, gc=False):
     """What became of a profile: its new rows (the same objects where nothing changed), changes and refusals."""
 
     parts: Parts

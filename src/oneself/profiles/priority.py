@@ -58,6 +58,11 @@ def write_all(
     after = dict(attributes)
     for name, write in writes:
         standing = after.get(name, ())
+        if not write.deleted and (_replaces(standing, write) if standing else len(after) < MAX_ATTRIBUTES):
+            after[name] = (write,)
+            if not standing or standing[0].value != write.value:
+                changed.append(Changed("attribute", name))
+            continue
         new = insert(standing, write)
         if new is standing:
             stronger = any(other.rank < write.rank and other.at_ms >= write.at_ms for other in standing)
@@ -78,6 +83,15 @@ def write_all(
     if len(after) > MAX_ATTRIBUTES + MAX_FREED:
         _forget(after)
     return after
+
+
+def _replaces(writes: tuple[Write, ...], write: Write) -> bool:
+    """Tell whether a value takes the place of the only one there is, of the same rank, as nearly always."""
+    if len(writes) > 1:
+        return False
+    other = writes[0]
+    later = other.at_ms < write.at_ms or (other.at_ms == write.at_ms and other.position <= write.position)
+    return later and other.rank == write.rank and not other.deleted
 
 
 def _full(attributes: Attributes) -> bool:

@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 from oneself.identity.names import FROM_EVENTS, USER_TYPES
 from oneself.profiles.consent import read_consent
 from oneself.profiles.device import STAMP, device_name, read_device
-from oneself.profiles.events import EventReader, check_historical
-from oneself.profiles.limits import MAX_ATTRIBUTES, MAX_IGNORED, MAX_NAME
+from oneself.profiles.events import NO_EVENTS, EventReader, check_historical
+from oneself.profiles.limits import MAX_ATTRIBUTES, MAX_IGNORED, MAX_NAME, MAX_VALUE
 from oneself.profiles.model import (
     AttributeValue,
     Attribution,
@@ -70,15 +70,15 @@ def read_batch(
     sent_events = _array(document, "events")
     if historical:
         check_historical(sent_events, received_ms)
-    ignored = [Ignored(field, "unknown") for field in sorted(document.keys() - _KNOWN)]
+    ignored: list[Ignored] = []
+    if not document.keys() <= _KNOWN:
+        ignored += [Ignored(field, "unknown") for field in sorted(document.keys() - _KNOWN)]
     application_info = _object(document, "application_info")
-    reader = EventReader(
-        platform=source.platform,
-        received_ms=received_ms,
-        referrer=short(application_info.get("install_referrer")),
-        ignored=ignored,
-    )
-    reader.read(sent_events, without)
+    reader = NO_EVENTS
+    if sent_events:
+        referrer = short(application_info.get("install_referrer"))
+        reader = EventReader(source.platform, received_ms, referrer, ignored)
+        reader.read(sent_events, without)
     if reader.times:
         at_ms, first_ms = max(reader.times), min(reader.times)
     else:
@@ -94,36 +94,36 @@ def read_batch(
     if consent_state and source.kind == "partner_feed":
         ignored.append(Ignored("consent_state", "partner_feed"))
         consent_state = {}
-    batch = Batch(
-        source=source,
-        environment=environment,
-        received_ms=received_ms,
-        at_ms=at_ms,
-        first_ms=first_ms,
-        request_id=text(document.get("source_request_id")) or "",
-        mpid=mpid,
-        historical=historical,
-        identities=identities,
-        device=device_name(stamp, device.identities, source.workspace),
-        ip=_ip(ip if source.platform else document.get("ip"), ignored),
-        events=tuple(reader.events),
-        attributes=attributes,
-        deleted_attributes=_deleted(_array(document, "deleted_user_attributes"), attributes, ignored),
-        changes=tuple(reader.changes),
-        consent=read_consent(consent_state, at_ms, received_ms, ignored) if consent_state else {},
-        opted_out=reader.opted_out,
-        limit_ad_tracking=device.limit_ad_tracking,
-        att=device.att,
-        push=tuple(reader.push),
-        attribution=reader.attribution or _attribution(_object(document, "attribution_info"), at_ms),
-        installed=reader.installed,
-        device_info=device.fields,
-        application_info=application_info,
-        context=_object(document, "context") or _object(document, "batch_context"),
-        integration_attributes=_object(document, "integration_attributes"),
-        partner_identities=_object(document, "partner_identities"),
-        sdk_version=text(document.get("sdk_version")) or "",
-        ignored=tuple(ignored[:MAX_IGNORED]),
+    batch = Batch(  # by place, which takes Python a fifth of the time where there are so many
+        source,
+        environment,
+        received_ms,
+        at_ms,
+        first_ms,
+        text(document.get("source_request_id")) or "",
+        mpid,
+        historical,
+        identities,
+        device_name(stamp, device.identities, source.workspace),
+        _ip(ip if source.platform else document.get("ip"), ignored),
+        tuple(reader.events),
+        attributes,
+        _deleted(_array(document, "deleted_user_attributes"), attributes, ignored),
+        tuple(reader.changes),
+        read_consent(consent_state, at_ms, received_ms, ignored) if consent_state else {},
+        reader.opted_out,
+        device.limit_ad_tracking,
+        device.att,
+        tuple(reader.push),
+        reader.attribution or _attribution(_object(document, "attribution_info"), at_ms),
+        reader.installed,
+        device.fields,
+        application_info,
+        _object(document, "context") or _object(document, "batch_context"),
+        _object(document, "integration_attributes"),
+        _object(document, "partner_identities"),
+        text(document.get("sdk_version")) or "",
+        tuple(ignored[:MAX_IGNORED]),
     )
     return batch, tuple(reader.quarantined)
 
@@ -208,6 +208,10 @@ def _identities(document: dict[str, Any], ignored: list[Ignored]) -> dict[str, s
 def _attributes(sent: dict[str, Any], ignored: list[Ignored]) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
     for key, value in sent.items():
+        plain = type(value) is str and len(value) <= MAX_VALUE and 0 < len(key) <= MAX_NAME and key[0] != "$"
+        if plain and len(attributes) < MAX_ATTRIBUTES:  # as nearly all are
+            attributes[key] = value
+            continue
         name = attribute_name(key)
         try:
             if not name:

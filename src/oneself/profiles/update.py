@@ -231,6 +231,8 @@ def info_of(info: tuple[Snapshot, ...]) -> dict[str, Scalar | None]:
 def _informed(info: tuple[Snapshot, ...], new: Snapshot, changed: list[Changed]) -> tuple[Snapshot, ...]:
     """Return a device's information, newest first, with a snapshot more; each field stays in its latest only."""
     at = (new.at_ms, new.position)
+    if len(info) == 1 and info[0].fields == new.fields:  # as it nearly always is
+        return info if (info[0].at_ms, info[0].position) > at else (new,)
     before, newer, older = info_of(info), [], []
     left = new.fields
     for snapshot in info:

@@ -86,7 +86,7 @@ class Wanted:
         self.stored: set[int] = set(stored)
 
 
-class History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True, gc=False):
     """An identity that a profile held: linked and ended at journal positions; ``moved_to`` 0 where nobody got it."""
 
     mpid: int
@@ -120,7 +120,7 @@ def event_keys(batch: Batch) -> list[bytes]:
     return [event_key(batch.source.input, event.id) for event in batch.events if event.id]
 
 
-class Activity(msgspec.Struct, frozen=True):
+class Activity(msgspec.Struct, frozen=True, gc=False):
     """One batch on a profile's timeline: the times of its first and last event (unix ms) and how many it has."""
 
     mpid: int
@@ -141,7 +141,7 @@ def activity_of(mpid: int, position: int, batch: Batch) -> Activity:
     )
 
 
-class QuarantinedBatch(msgspec.Struct, frozen=True):
+class QuarantinedBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch that was set aside, or events of one: how many; ``reason`` is that of the batch or its first event."""
 
     position: int
@@ -304,7 +304,7 @@ class Reading:
         concerned: set[int] = set()
         created = 0
         for change in changes:
-            if isinstance(change, Link):
+            if type(change) is Link:
                 concerned.add(change.mpid)
                 key = self.keys.get((space, change.type, change.value))
                 key = key or holder_key(space, change.type, change.value)
@@ -312,7 +312,12 @@ class Reading:
                 apply(view, change, position)
                 if (change.mpid, (change.type, change.value)) in view.further:
                     effects.further[change.mpid, change.type, change.value] = position
-            elif isinstance(change, Unlink):
+            elif type(change) is Create:
+                created = change.mpid
+                concerned.add(created)
+                self.created.add(created)
+                apply(view, change, position)
+            elif type(change) is Unlink:
                 concerned.add(change.mpid)
                 linked = self.take_link(view, space, change.mpid, (change.type, change.value))
                 if linked != position:  # what comes and goes within one decision was never held
@@ -321,11 +326,6 @@ class Reading:
                 apply(view, change, position)
             elif isinstance(change, REVISIONS):
                 concerned |= revise(self, view, space, change, position)
-            elif isinstance(change, Create):
-                created = change.mpid
-                concerned.add(created)
-                self.created.add(created)
-                apply(view, change, position)
             else:
                 apply(view, change, position)
                 self._rare(entry, change, position)
@@ -377,8 +377,8 @@ class Reading:
                 effects.event_names.add((source.workspace, event.name))
         if mpid is None:
             return
-        touched = Touched(mpid, source.workspace, batch.device)
-        place = touched[:2]
+        place = (mpid, source.workspace)
+        touched = Touched(*place, batch.device)
         device = self.devices.get(touched)
         parts = update(Parts(self.people.get(mpid), self.workspaces.get(place), device), batch, position).parts
         assert parts.person is not None

@@ -26,6 +26,7 @@ _LOOK_UP: Final = object()
 """Stands for a row that memory says nothing of."""
 
 _LINKED_AT: Final = itemgetter(2)
+_NOTHING: Final[Sequence[Any]] = (None, None, None)
 
 
 class Lookups(Files):
@@ -127,14 +128,14 @@ class Lookups(Files):
         """
         newest_first = generations[::-1]
         found = [_parts_in_memory(row, newest_first) for row in wanted]
-        missing = [index for index, row in enumerate(found) if _LOOK_UP in row and wanted[index][0] not in created]
-        for at, *stored in self._state.parts([wanted[index] for index in missing]) if missing else ():
-            index = missing[at]
-            found[index] = tuple(
-                in_table if in_memory is _LOOK_UP else in_memory
-                for in_memory, in_table in zip(found[index], stored, strict=True)
-            )
-        return [Parts(*(None if part is _LOOK_UP else part for part in row)) for row in found]
+        missing = [
+            index
+            for index, (person, known, seen) in enumerate(found)
+            if (person is _LOOK_UP or known is _LOOK_UP or seen is _LOOK_UP) and wanted[index][0] not in created
+        ]
+        stored = self._state.parts([wanted[index] for index in missing]) if missing else ()
+        in_tables = {missing[at]: row for at, *row in stored}
+        return [Parts(*map(_newest, row, in_tables.get(index, _NOTHING))) for index, row in enumerate(found)]
 
     async def devices(
         self, mpid: int, workspace: str, *, after: str = "", limit: int = 100
@@ -242,6 +243,10 @@ class Lookups(Files):
         """Return the guarded values of a space, oldest first."""
         rows = [row[1:] for row in self._guarded.values() if row[0] == space]
         return sorted(rows, key=lambda row: row[3])
+
+
+def _newest(in_memory: Any, in_table: Any) -> Any:
+    return in_table if in_memory is _LOOK_UP else in_memory
 
 
 def _parts_in_memory(row: Touched, newest_first: Sequence[Generation]) -> tuple[Any, ...]:

@@ -1,15 +1,17 @@
 """``state.db``: the tables that are derived from the journal, and the statements that read them.
 
-Each statement takes its keys or rows as one JSON array: one call for a whole group, during which other
-threads of the server run.
+Each statement takes its keys or rows as one array: one call for a whole group, during which other threads of the
+server run.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
 from oneself.identity import AliasRow, Profile
@@ -39,20 +41,21 @@ _held = msgspec.json.Decoder(dict[str, dict[str, int]])
 _more = msgspec.json.Decoder(dict[str, int])
 
 # Each of these answers with one row, put together as JSON: the interpreter is let go and taken back for every row.
+# What is wanted they take as an array of C, since JSON would cost them as much as what they look up.
 _HOLDERS = """
-    SELECT group_concat('[' || wanted.key || ',[' || coalesce((
+    SELECT group_concat('[' || wanted.rowid || ',[' || coalesce((
         SELECT group_concat('[' || position || ',' || mpid || ']', ',') FROM (
-            SELECT position, mpid FROM holder WHERE key = unhex(wanted.value) ORDER BY position DESC LIMIT ?2)
-        ), '') || ']]', ',') FROM json_each(?1) AS wanted
+            SELECT position, mpid FROM holder WHERE key = wanted.value ORDER BY position DESC LIMIT ?2)
+        ), '') || ']]', ',') FROM carray(?1) AS wanted
 """
 _PROFILES = """
     SELECT group_concat(
         '[' || p.mpid || ',' || json_quote(p.space) || ',' || p.created || ',' || p.held || ',' || p.more || ']', ',')
-    FROM json_each(?1) AS wanted CROSS JOIN profile AS p ON p.mpid = wanted.value
+    FROM carray(?1) AS wanted CROSS JOIN profile AS p ON p.mpid = wanted.value
 """
 _REQUESTS = """
-    SELECT group_concat('[' || wanted.key || ',' || r.position || ']', ',')
-    FROM json_each(?1) AS wanted CROSS JOIN request AS r ON r.key = unhex(wanted.value)
+    SELECT group_concat('[' || wanted.rowid || ',' || r.position || ']', ',')
+    FROM carray(?1) AS wanted CROSS JOIN request AS r ON r.key = wanted.value
 """
 _PARTS = """
     SELECT group_concat('[' || wanted.key || ',' || coalesce(p.body, 'null') || ',' || coalesce(w.body, 'null') || ','
@@ -159,19 +162,20 @@ class StateFile(DatabaseFile):
     def holders(self, keys: Sequence[bytes], limit: int) -> list[list[tuple[int, int]]]:
         """Return ``(position, mpid)`` of each key's holders, most recently linked first, at most ``limit``."""
         found: list[list[tuple[int, int]]] = [[]] * len(keys)
-        for index, rows in _holders.decode(self._array(_HOLDERS, [key.hex() for key in keys], limit)):
+        for number, rows in _holders.decode(self._joined(_HOLDERS, apsw.carray(tuple(keys)), limit)):
             rows.sort(reverse=True)  # they are, but for a promise
-            found[index] = rows
+            found[number - 1] = rows
         return found
 
     def profiles(self, mpids: Iterable[int]) -> list[tuple[str, Profile]]:
         """Return ``(space, profile)`` of those MPIDs that exist."""
-        rows = _profiles.decode(self._array(_PROFILES, list(mpids)))
+        wanted = array("q", mpids)
+        rows = _profiles.decode(self._joined(_PROFILES, apsw.carray(wanted))) if wanted else ()
         return [(space, Profile(mpid, created, held, more)) for mpid, space, created, held, more in rows]
 
     def requests(self, keys: Sequence[bytes]) -> list[tuple[int, int]]:
-        """Return ``(index into keys, position)`` of the requests that were answered."""
-        return _requests.decode(self._array(_REQUESTS, [key.hex() for key in keys]))
+        """Return ``(number among keys, from 1, position)`` of the requests that were answered."""
+        return _requests.decode(self._joined(_REQUESTS, apsw.carray(tuple(keys))))
 
     def further(self, wanted: Sequence[tuple[int, str, str]]) -> list[tuple[int, str, str, int]]:
         """Return ``(mpid, type, value, position)`` of those identities that profiles hold beyond their row."""
@@ -232,7 +236,7 @@ class StateFile(DatabaseFile):
         self, wanted: Sequence[Touched]
     ) -> list[tuple[int, Person | None, WorkspaceProfile | None, Device | None]]:
         """Return ``(index into wanted, person, workspace profile, device)`` of rows that batches touch."""
-        return _parts.decode(self._array(_PARTS, wanted))
+        return _parts.decode(self._joined(_PARTS, _json.encode(wanted).decode()))
 
     def person(self, mpid: int) -> Person | None:
         """Return what is known of a profile over all workspaces."""
@@ -363,9 +367,9 @@ class StateFile(DatabaseFile):
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def _array(self, sql: str, wanted: object, *more: int) -> str:
+    def _joined(self, sql: str, *bindings: object) -> str:
         """Return the JSON array whose items a statement answers with, without brackets, in its only row."""
-        return f"[{self._all(sql, wanted, *more)[0][0] or ''}]"
+        return f"[{self._fetch(sql, *bindings)[0][0] or ''}]"
 
     def _all(self, sql: str, array: object, *more: int) -> list[Any]:
         return self._fetch(sql, _json.encode(array).decode(), *more)

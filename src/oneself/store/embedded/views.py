@@ -28,11 +28,6 @@ class Views(Lookups, Aliases):
             is_new = place in expired or place in reading.effects.cleared
             reading.devices.setdefault(row, None if is_new else parts.device)
 
-    def _is_guarded(self, key: bytes) -> bool:
-        if self._staged is not None and key in self._staged.guarded:
-            return self._staged.guarded[key] is not None
-        return key in self._guarded
-
     def _read(self, wanted: Mapping[str, Wanted], requests: Sequence[bytes], margin: int) -> Reading:
         reading = Reading((self._staged.position if self._staged else self._journal.position) + 1)
         for space, want in wanted.items():
@@ -72,18 +67,25 @@ class Views(Lookups, Aliases):
         for identity, key, holders in zip(identities, keys, self._state.holders(keys, limit), strict=True):
             if key in restored:
                 holders = self._restored_holders(key, count)
-            for rows in generations if key not in restored else ():
-                linked = rows.linked.get(key)
-                if linked:  # its rows may stand in the tables already, just written
-                    newest = linked[: -limit - 1 : -1]
-                    oldest = newest[-1][0]
-                    holders = newest + [row for row in holders if row[0] < oldest]
-            if key in gone and key not in restored:
-                left = gone[key]
-                holders = [row for row in holders if row not in left]
+            else:
+                for rows in generations:
+                    linked = rows.linked.get(key)
+                    if linked:  # its rows may stand in the tables already, just written
+                        newest = linked[: -limit - 1 : -1]
+                        oldest = newest[-1][0]
+                        holders = newest + [row for row in holders if row[0] < oldest]
+                if key in gone:
+                    left = gone[key]
+                    holders = [row for row in holders if row not in left]
             view.holders[identity] = holders[:count]
-            if self._is_guarded(key):
-                view.guarded.add(identity)
+            if key in self._guarded or (self._staged is not None and self._staged.guarded):
+                self._read_guard(view, identity, key)
+
+    def _read_guard(self, view: View, identity: Identity, key: bytes) -> None:
+        """Tell whether an identity is guarded, by what is on its way to the disk or else by what is there."""
+        staged = self._staged.guarded if self._staged is not None else {}
+        if staged[key] is not None if key in staged else key in self._guarded:
+            view.guarded.add(identity)
 
     def _restored_holders(self, key: bytes, count: int) -> list[tuple[int, int]]:
         """Return the holders of a key of which some came back to the places that they had before."""
@@ -154,18 +156,14 @@ class Views(Lookups, Aliases):
         view.stored.update(stored)
 
     def _read_requests(self, reading: Reading, keys: Sequence[bytes], generations: list[Generation]) -> None:
-        missing = []
+        wanted = set(keys)
+        found: dict[bytes, int] = {}
+        for rows in reversed(generations):
+            for key in rows.requests.keys() & wanted:
+                found[key] = rows.requests[key]
+                wanted.discard(key)
+        if wanted:
+            missing = list(wanted)
+            found |= {missing[number - 1]: at for number, at in self._state.requests(missing)}
         forgotten = self._swept.get(REQUESTS, 0)
-        for key in keys:
-            for rows in reversed(generations):
-                at = rows.requests.get(key)
-                if at is not None:
-                    if at > forgotten:
-                        reading.answered[key] = at
-                    break
-            else:
-                missing.append(key)
-        if missing:
-            for index, at in self._state.requests(missing):
-                if at > forgotten:
-                    reading.answered[missing[index]] = at
+        reading.answered |= {key: at for key, at in found.items() if at > forgotten}
