@@ -293,18 +293,17 @@ class _Wire:
     """Puts answers together, and has the last one at hand: within a second many are the same."""
 
     def __init__(self) -> None:
-        self._reply: Reply | None = None
-        self._headers: list[Header] = []
-        self._raw = b""
+        self._last: tuple[Reply | None, list[Header], bytes] = (None, [], b"")
 
     def written(self, reply: Reply, headers: list[Header], *, keep_alive: bool) -> bytes:
         """Return an answer as it goes over the wire; neither it nor the headers that go before its own may change."""
         if not keep_alive:
             return raw_reply(reply, headers, keep_alive=False)
-        if reply is not self._reply or headers is not self._headers:
-            self._reply, self._headers = reply, headers
-            self._raw = raw_reply(reply, headers, keep_alive=True)
-        return self._raw
+        last, before, raw = self._last
+        if reply is not last or headers is not before:
+            raw = raw_reply(reply, headers, keep_alive=True)
+            self._last = reply, headers, raw
+        return raw
 
 
 _wire: Final = _Wire()
