@@ -101,7 +101,7 @@ async def test_tables_that_were_written_unheard_are_not_written_again(beside: Be
     await beside.group(*people(1, 50))
     assert isinstance(beside.store._writer, ProcessWriter)
     rows = beside.store._active
-    await beside.store._writer.write_tables(rows)
+    await beside.store._writer.write_tables(rows, beside.store._due)
     process_of(beside.store).kill()
     await beside.group(*people(51, 5))
     await beside.store.flush()

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
+from threading import Thread, get_native_id
 
 import msgspec
 import structlog
@@ -41,6 +41,8 @@ from oneself.store.embedded.writing import Piece
 __all__ = ["main"]
 
 _log = structlog.get_logger("oneself.store")
+
+_NICE = 10
 
 _decoder = msgspec.msgpack.Decoder(Ask)
 _encoder = msgspec.msgpack.Encoder()
@@ -104,7 +106,9 @@ def _serve_commits(channel: _Channel, files: FolderWriter) -> None:
 
 
 def _serve_tables(channel: _Channel, files: FolderWriter) -> None:
-    """Write the tables until the server closes its end."""
+    """Write the tables until the server closes its end; whoever waits for an answer comes first."""
+    if sys.platform == "linux":  # elsewhere this is the whole process
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICE)
     try:
         while True:
             asked = channel.read()

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import cast
 
 import msgspec
@@ -40,6 +41,9 @@ _log = structlog.get_logger("oneself.store")
 
 _PATIENCE = 30.0
 """So many seconds the process has to start, or to end."""
+
+_REST = 4.0
+"""Where nothing is due, encoding rows takes one part of the interpreter's time and leaves so many to answers."""
 
 _TRIES = 3
 _DIES = "The process that writes the data folder dies again and again."
@@ -116,9 +120,9 @@ class _Channel(asyncio.Protocol):
             self._asked.append(answer)
         return answer
 
-    async def room(self) -> None:
-        """Let others have a turn, and wait until the process has read most of what was sent."""
-        await asyncio.sleep(0)
+    async def room(self, seconds: float) -> None:
+        """Let others have a turn or more, and wait until the process has read most of what was sent."""
+        await asyncio.sleep(seconds)
         await self._room.wait()
 
     def close(self) -> None:
@@ -180,9 +184,9 @@ class ProcessWriter(Writer):
                 return
         raise StoreUnavailable(_DIES)
 
-    async def write_tables(self, rows: Generation) -> None:
+    async def write_tables(self, rows: Generation, due: asyncio.Event) -> None:
         """Bring the tables up to date with rows, which are encoded bit by bit, between other work."""
-        await self._tried(partial(self._give, rows))
+        await self._tried(partial(self._give, rows, due))
 
     async def drop_forgotten(self, after: bytes, through: int, limit: int) -> bytes | None:
         """Do what ``FolderWriter.drop_forgotten`` does."""
@@ -202,14 +206,16 @@ class ProcessWriter(Writer):
                 await self._successor(running)
         raise StoreUnavailable(_DIES)
 
-    async def _give(self, rows: Generation, tables: _Channel) -> Done:
+    async def _give(self, rows: Generation, due: asyncio.Event, tables: _Channel) -> Done:
         answer, whole = tables.ask(WriteTables(rows.position)), False
         try:
+            began = perf_counter()
             for name, piece in pieces_of(rows):
                 tables.send(Rows(name, piece))
-                await tables.room()
+                await tables.room(0.0 if due.is_set() else _REST * (perf_counter() - began))
                 if tables.gone.is_set():
                     break
+                began = perf_counter()
             else:
                 whole = True
         finally:

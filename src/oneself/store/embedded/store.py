@@ -131,6 +131,7 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
     async def close(self) -> None:
         """Write what waits in memory and release the folder."""
         if self._follower is not None:
+            self._due.set()
             async with self._flushing:  # what it has begun to write, it ends
                 self._follower.cancel()
             with suppress(asyncio.CancelledError):
@@ -240,16 +241,21 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
         """Bring the tables up to date with the journal."""
         last = self._active.position
         while self._written < last:
-            await self._flush_generation()
+            await self._flush_generation(at_once=True)
 
-    async def _flush_generation(self) -> None:
+    async def _flush_generation(self, *, at_once: bool = False) -> None:
+        """Write what waits, without haste unless it is wanted ``at_once``, or until more is due."""
         async with self._flushing:
+            if at_once:
+                self._due.set()
+            else:
+                self._due.clear()
             if self._frozen is None:
                 if self._active.position == self._written:
                     return
                 self._frozen, self._active = self._active, Generation(self._active.position)
             frozen = self._frozen
-            await self._writer.write_tables(frozen)
+            await self._writer.write_tables(frozen, self._due)
             self._written = frozen.position
             self._frozen = None
             self._flushed.set()
@@ -262,7 +268,6 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_SECONDS):
                     await self._due.wait()
-            self._due.clear()
             try:
                 await self._flush_generation()
             except StoreError as error:

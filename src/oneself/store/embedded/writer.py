@@ -69,8 +69,8 @@ class Writer(ABC):
         """Begin to make a group durable; it is, when the awaitable ends. Where that raises, nothing was done."""
 
     @abstractmethod
-    async def write_tables(self, rows: Generation) -> None:
-        """Bring the tables up to date with rows; they must not change meanwhile."""
+    async def write_tables(self, rows: Generation, due: asyncio.Event) -> None:
+        """Bring the tables up to date with rows, which must not change meanwhile; without haste until more is due."""
 
     @abstractmethod
     async def drop_forgotten(self, after: bytes, through: int, limit: int) -> bytes | None:
@@ -101,7 +101,7 @@ class ThreadWriter(Writer):
         self._files.commit(group)
         self._files.after_commit()
 
-    async def write_tables(self, rows: Generation) -> None:
+    async def write_tables(self, rows: Generation, due: asyncio.Event) -> None:  # noqa: ARG002
         """Bring the tables up to date with rows."""
         run = asyncio.get_running_loop().run_in_executor
         await run(self._tables, self._files.write_tables, rows.position, pieces_of(rows))
