@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -33,7 +33,7 @@ from oneself.store.embedded.messages import (
 )
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.writer import Writer
-from oneself.store.embedded.writing import pieces_of
+from oneself.store.embedded.writing import Piece, pieces_of
 
 __all__ = ["ProcessWriter"]
 
@@ -43,7 +43,10 @@ _PATIENCE = 30.0
 """So many seconds the process has to start, or to end."""
 
 _REST = 4.0
-"""Where nothing is due, encoding rows takes one part of the interpreter's time and leaves so many to answers."""
+"""Where nothing is due, rows are encoded piece by piece, and others have so many times as long after each …"""
+
+_SHARE = 0.5
+"""… and where more is due, as many as this part of the time that others took allows, however long that was."""
 
 _TRIES = 3
 _DIES = "The process that writes the data folder dies again and again."
@@ -119,6 +122,15 @@ class _Channel(asyncio.Protocol):
         else:
             self._asked.append(answer)
         return answer
+
+    def send_for(self, seconds: float, pieces: Iterator[Piece]) -> bool:
+        """Send a piece and, for some seconds, more of them; tell whether they were the last."""
+        end = perf_counter() + seconds
+        for name, rows in pieces:
+            self.send(Rows(name, rows))
+            if perf_counter() >= end:
+                return False
+        return True
 
     async def room(self, seconds: float) -> None:
         """Let others have a turn or more, and wait until the process has read most of what was sent."""
@@ -208,16 +220,14 @@ class ProcessWriter(Writer):
 
     async def _give(self, rows: Generation, due: asyncio.Event, tables: _Channel) -> Done:
         answer, whole = tables.ask(WriteTables(rows.position)), False
+        pieces, others = pieces_of(rows), 0.0
         try:
-            began = perf_counter()
-            for name, piece in pieces_of(rows):
-                tables.send(Rows(name, piece))
-                await tables.room(0.0 if due.is_set() else _REST * (perf_counter() - began))
-                if tables.gone.is_set():
-                    break
+            while not (whole or tables.gone.is_set()):
                 began = perf_counter()
-            else:
-                whole = True
+                whole = tables.send_for(others * _SHARE if due.is_set() else 0.0, pieces)
+                worked = perf_counter() - began
+                await tables.room(0.0 if due.is_set() else worked * _REST)
+                others = perf_counter() - began - worked
         finally:
             tables.send(End(whole))
         return await answer
