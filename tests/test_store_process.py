@@ -108,6 +108,18 @@ async def test_tables_that_were_written_unheard_are_not_written_again(beside: Be
     await assert_whole(beside)
 
 
+async def test_forgotten_ids_are_deleted_before_or_after_tables_are_written_never_between(beside: Beside) -> None:
+    for first in range(1, 4_000, 500):
+        await beside.group(*people(first, 500))
+    process = process_of(beside.store)
+    written = asyncio.create_task(beside.store.flush())
+    for _ in range(8):
+        await asyncio.sleep(0)
+    await asyncio.gather(written, *(beside.store.drop_forgotten(b"", 10) for _ in range(3)))
+    assert process_of(beside.store) is process
+    await assert_whole(beside)
+
+
 async def test_a_process_that_cannot_be_started_again_stops_the_store_and_loses_nothing(
     beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,6 +171,7 @@ class ProcessWriter(Writer):
         self._lock = lock
         self._running: _Running
         self._starting = asyncio.Lock()
+        self._tables = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -210,12 +211,13 @@ class ProcessWriter(Writer):
 
     async def _tried(self, work: Callable[[_Channel], Awaitable[Done]]) -> Done:
         """Have work done that may be done twice; where the process dies meanwhile, by its successor."""
-        for _ in range(_TRIES):
-            running = self._running
-            try:
-                return await work(running.tables)
-            except _Gone:
-                await self._successor(running)
+        async with self._tables:  # rows follow what they are for, and nothing comes between them
+            for _ in range(_TRIES):
+                running = self._running
+                try:
+                    return await work(running.tables)
+                except _Gone:
+                    await self._successor(running)
         raise StoreUnavailable(_DIES)
 
     async def _give(self, rows: Generation, due: asyncio.Event, tables: _Channel) -> Done:
