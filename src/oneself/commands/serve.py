@@ -31,8 +31,8 @@ _log = structlog.get_logger("oneself.serve")
 _SWITCH_SECONDS = 0.0001
 """How long one thread may keep another from running; the thread that waits for the disk must not wait for long."""
 
-_COLLECT_AFTER = (50_000, 20, 50)
-"""Hardly anything of ours is cyclic garbage, and looking for it costs each request; look less often."""
+_COLLECT_AFTER = (5_000, 1_000, 50)
+"""Hardly anything of ours is cyclic garbage: look at little at a time, which is soon done, and rarely at all."""
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True):
