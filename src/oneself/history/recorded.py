@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -125,5 +126,9 @@ async def newest_policies(store: Store) -> dict[str, Policy]:
 
 async def policies_of(store: Store) -> dict[tuple[str, int], Policy]:
     """Return every policy that ever decided, by scope and version."""
-    decode = msgspec.json.Decoder(PolicySettings).decode
-    return {(row.scope, row.version): build(decode(row.settings)) for row in await store.policies()}
+    return {(row.scope, row.version): _built(row.settings) for row in await store.policies()}
+
+
+@lru_cache(maxsize=64)
+def _built(settings: str) -> Policy:
+    return build(msgspec.json.decode(settings, type=PolicySettings))
