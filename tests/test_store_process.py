@@ -120,6 +120,28 @@ async def test_forgotten_ids_are_deleted_before_or_after_tables_are_written_neve
     await assert_whole(beside)
 
 
+async def test_a_group_that_the_process_dies_of_every_time_is_refused_and_not_done(
+    beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await beside.group(*people(1, 5))
+    ask, asked = module._Channel.ask, []
+
+    def die(self: module._Channel, message: object) -> object:
+        asked.append(message)
+        process_of(beside.store).kill()
+        process_of(beside.store).wait()
+        return ask(self, message)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as deadly:
+        deadly.setattr(module._Channel, "ask", die)
+        with pytest.raises(StoreUnavailable, match="again and again"):
+            await beside.group(*people(6, 5))
+    assert len(asked) == 3
+    assert beside.store.position == 5
+    assert (await beside.group(*people(6, 5)))[-1] == 10
+    await assert_whole(beside)
+
+
 async def test_a_process_that_cannot_be_started_again_stops_the_store_and_loses_nothing(
     beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,14 +185,15 @@ class ProcessWriter(Writer):
         return self._committed(group, running, running.commits.ask(Commit(group)))
 
     async def _committed(self, group: Group, running: _Running, answer: asyncio.Future[Done]) -> None:
-        for _ in range(_TRIES):
+        for tries in range(1, _TRIES + 1):
             try:
                 await answer
             except _Gone:
                 running = await self._successor(running)
                 if running.position >= group.entries[-1][0]:
                     return
-                answer = running.commits.ask(Commit(group))
+                if tries < _TRIES:
+                    answer = running.commits.ask(Commit(group))
             else:
                 return
         raise StoreUnavailable(_DIES)
