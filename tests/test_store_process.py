@@ -142,6 +142,17 @@ async def test_a_group_that_the_process_dies_of_every_time_is_refused_and_not_do
     await assert_whole(beside)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.002, 0.02, 0.1])
+async def test_a_store_may_be_closed_while_the_process_is_started_anew(beside: Beside, seconds: float) -> None:
+    await beside.group(*people(1, 5))
+    process_of(beside.store).kill()
+    await asyncio.sleep(seconds)
+    await beside.stop()
+    assert process_of(beside.store).returncode is not None
+    await beside.start()
+    await assert_whole(beside)
+
+
 async def test_a_process_that_cannot_be_started_again_stops_the_store_and_loses_nothing(
     beside: Beside, monkeypatch: pytest.MonkeyPatch
 ) -> None:

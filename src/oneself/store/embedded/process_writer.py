@@ -238,7 +238,8 @@ class ProcessWriter(Writer):
     async def close(self) -> None:
         """Let the process end when it has done what it was asked."""
         if self._watch is not None:
-            self._watch.cancel()
+            async with self._starting:  # what is being started is there before it ends
+                self._watch.cancel()
             await asyncio.wait([self._watch])
             self._watch = None
         running = self._running
