@@ -24,7 +24,7 @@ Piece = tuple[str, bytes]
 _EVENTS = events_of("")
 
 _ROWS_A_PIECE = 100
-_PIECES = 400
+_PIECES = 50
 
 _json = msgspec.json.Encoder()
 
