@@ -21,6 +21,7 @@ __all__ = [
     "Failed",
     "Rows",
     "WriteTables",
+    "frame",
 ]
 
 HEAD = Struct("!I")
@@ -100,3 +101,11 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=2):
 
 
 Answer = Done | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: Ask | Answer) -> bytes:
+    """Return a message as it goes over a socket."""
+    body = _encoder.encode(message)
+    return HEAD.pack(len(body)) + body

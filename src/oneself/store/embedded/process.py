@@ -17,7 +17,6 @@ from pathlib import Path
 from threading import Thread, get_native_id
 
 import msgspec
-import structlog
 
 from oneself.logs import configure
 from oneself.store.embedded.journal import JournalFile
@@ -33,6 +32,7 @@ from oneself.store.embedded.messages import (
     Failed,
     Rows,
     WriteTables,
+    frame,
 )
 from oneself.store.embedded.state import StateFile
 from oneself.store.embedded.writer import FolderWriter
@@ -40,12 +40,9 @@ from oneself.store.embedded.writing import Piece
 
 __all__ = ["main"]
 
-_log = structlog.get_logger("oneself.store")
-
 _NICE = 10
 
 _decoder = msgspec.msgpack.Decoder(Ask)
-_encoder = msgspec.msgpack.Encoder()
 
 
 class _Gone(Exception):
@@ -69,9 +66,8 @@ class _Channel:
         return asked
 
     def answer(self, answer: Answer) -> None:
-        body = _encoder.encode(answer)
         try:
-            self._socket.sendall(HEAD.pack(len(body)) + body)
+            self._socket.sendall(frame(answer))
         except OSError as error:
             raise _Gone from error
 

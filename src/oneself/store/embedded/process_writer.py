@@ -30,6 +30,7 @@ from oneself.store.embedded.messages import (
     Failed,
     Rows,
     WriteTables,
+    frame,
 )
 from oneself.store.embedded.pending import Generation
 from oneself.store.embedded.writer import Writer
@@ -52,7 +53,6 @@ _TRIES = 3
 _DIES = "The process that writes the data folder dies again and again."
 
 _decoder = msgspec.msgpack.Decoder(Answer)
-_encoder = msgspec.msgpack.Encoder()
 
 
 class _Gone(Exception):
@@ -106,8 +106,7 @@ class _Channel(asyncio.Protocol):
     def send(self, message: Ask) -> None:
         """Send a message, unless the process is gone."""
         if not self.gone.is_set():
-            body = _encoder.encode(message)
-            self._transport.write(HEAD.pack(len(body)) + body)
+            self._transport.write(frame(message))
 
     def ask(self, message: Ask) -> asyncio.Future[Done]:
         """Send a message and return the answer to it, or to what follows it; it raises ``_Gone`` where none comes."""
@@ -261,11 +260,14 @@ class ProcessWriter(Writer):
     async def _start(self) -> _Running:
         process, ends = await asyncio.to_thread(self._spawn)
         loop = asyncio.get_running_loop()
-        commits, tables = [(await loop.create_unix_connection(_Channel, sock=end))[1] for end in ends]
+        commits, tables = _Channel(), _Channel()
+        started = commits.next()  # before anything can be read
+        await loop.create_unix_connection(lambda: commits, sock=ends[0])
+        await loop.create_unix_connection(lambda: tables, sock=ends[1])
         running = _Running(process, commits, tables)
         try:
             async with asyncio.timeout(_PATIENCE):
-                running.position = (await commits.next()).position
+                running.position = (await started).position
         except BaseException as error:
             running.end()
             if isinstance(error, _Gone | TimeoutError):
