@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 
 from oneself.engine import Call, delivery, misfit
 from oneself.identity import Create, Decision, Link, Request, Trace
 from oneself.journal import BatchRecord, Entry
-from oneself.profiles import Batch, BatchError, Device, Parts, Person, Source, WorkspaceProfile, update
-from oneself.store import REQUESTS, EmbeddedStore, Reading, Store, Wanted, event_keys, rows_touched
+from oneself.profiles import Batch, BatchError, Device, Parts, Person, Source, WorkspaceProfile, shown_of, update
+from oneself.store import REQUESTS, EmbeddedStore, KnownUser, Reading, Store, Wanted, event_keys, rows_touched
 from oneself.store.contract import Activity, QuarantinedBatch
 from oneself.store.keys import batch_key, event_key, request_key
 from profile_world import NOW_MS, source
@@ -41,6 +42,20 @@ def taken(document: Any, by: Source = SERVER, received_ms: int = NOW_MS, *, scop
         return delivery(document, by, received_ms, scope=scope, **how)
     except BatchError as error:
         return misfit(document, by, error, scope=scope)
+
+
+async def user_of(store: Store, mpid: int, workspace: str) -> KnownUser | None:
+    """Return what a workspace knows of a profile, having asserted that it is what the workspace shows."""
+    user, seen = await store.user(mpid, workspace), await store.shown(mpid, workspace)
+    if user is None:
+        assert seen is None
+        return None
+    assert seen is not None
+    assert (seen.space, seen.created, seen.person) == (user.profile.space, user.profile.created, user.person)
+    assert sorted(seen.identities) == sorted((type_, value) for type_, value, _ in user.profile.identities)
+    expected = None if user.workspace is None else shown_of(user.workspace)
+    assert msgspec.json.encode(seen.workspace) == msgspec.json.encode(expected)
+    return user
 
 
 def of(customer: str = "c1", *events: Any, **more: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import msgspec
 
 from batches import assert_rebuilds, tables_of
 from oneself.journal import BatchRecord, Entry
+from oneself.profiles import apart
 from oneself.store import REQUESTS, EmbeddedStore
 from oneself.store.embedded.journal import JournalFile, group_of
 from oneself.store.postgres import PostgresStore
@@ -56,7 +57,6 @@ def tables_now(backend: Backend) -> dict[str, list[Any]]:
 _BODIES: dict[str, Callable[[int, bytes], Any]] = {
     "device": device_of,
     "person": person_of,
-    "workspace_profile": workspace_of,
 }
 
 
@@ -68,6 +68,12 @@ def _row(table: str, row: list[Any]) -> tuple[Any, ...]:
         profile = profile_of(mpid, created, *settled)
         end = [msgspec.json.encode(profile.held).decode(), msgspec.json.encode(profile.more).decode()]
         row = row[:3]
+    elif table == "workspace_profile":
+        *row, changed, body = row
+        known = workspace_of(changed, body)
+        assert known is not None
+        values, beside = apart(known)
+        end = [msgspec.json.encode(part).decode() for part in (beside, values)]
     elif table in _BODIES:
         *row, changed, body = row
         end = [msgspec.json.encode(_BODIES[table](changed, body)).decode()]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oneself.profiles import FIELDS, FieldsError, Membership, Person, read_fields, render
+from oneself.profiles import FIELDS, FieldsError, Membership, Person, read_fields, render, shown_of
 from profile_world import NOW_MS, Rows, change, read, server_batch, web_batch
 
 MPID = 1234567890123456789
@@ -27,7 +27,8 @@ IDENTITIES = [
 
 def shown(rows: Rows, *fields: str, memberships: Any = ()) -> Any:
     assert rows.person is not None
-    answer = render(MPID, rows.person, rows.workspace, IDENTITIES, memberships, read_fields(",".join(fields)))
+    known = None if rows.workspace is None else shown_of(rows.workspace)
+    answer = render(MPID, rows.person, known, IDENTITIES, memberships, read_fields(",".join(fields)))
     return msgspec.json.decode(msgspec.json.encode(answer))
 
 

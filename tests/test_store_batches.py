@@ -22,6 +22,7 @@ from batches import (
     of,
     put,
     reading_of,
+    user_of,
 )
 from oneself.identity import Create, Link
 from oneself.journal import BatchRecord
@@ -75,7 +76,7 @@ def new(mpid: int, made: BatchRecord, space: str = "acme/production") -> Kept:
 
 async def test_a_new_store_knows_of_no_batch(backend: Backend) -> None:
     store = backend.store
-    assert await store.user(7, "shop") is None
+    assert await user_of(store, 7, "shop") is None
     assert await store.devices(7, "shop") == []
     assert await store.activity(7, "shop") == []
     assert await store.batches([0, 1]) == {}
@@ -92,7 +93,7 @@ async def test_what_a_batch_brought_is_told_as_the_core_makes_it(backend: Backen
     profile = await store.profile(7)
     assert profile is not None
     held = HeldProfile(profile.mpid, profile.space, profile.created, profile.identities)
-    assert await store.user(7, "shop") == KnownUser(held, parts.person, parts.workspace)
+    assert await user_of(store, 7, "shop") == KnownUser(held, parts.person, parts.workspace)
     assert await store.devices(7, "shop") == [("d1", parts.device)]
     assert await store.activity(7, "shop") == [Activity(7, NOW_MS, 1, NOW_MS, "shop", "shop/server", "d1", 1)]
     assert await store.batches([1]) == {1: made}
@@ -117,7 +118,7 @@ async def test_batches_are_folded_in_their_order_however_they_are_grouped(
     for size in sizes:
         await put(backend, *group[:size])
         del group[:size]
-    user = await backend.store.user(7, "shop")
+    user = await user_of(backend.store, 7, "shop")
     assert user is not None
     assert (user.person, user.workspace) == (parts.person, parts.workspace)
     assert dict(await all_devices(backend.store, 7, "shop")) == devices
@@ -131,7 +132,7 @@ async def test_two_workspaces_share_the_person_and_nothing_else(backend: Backend
         kept(7, record(of(user_attributes={"a": "lab"}, mp_deviceid="d"), source("server", workspace="lab"))),
         kept(7, record(of(mp_deviceid="e", device_info={"brand": "B"}), source("csv", workspace="lab"))),
     )
-    shop, lab = await backend.store.user(7, "shop"), await backend.store.user(7, "lab")
+    shop, lab = await user_of(backend.store, 7, "shop"), await user_of(backend.store, 7, "lab")
     assert shop is not None
     assert lab is not None
     assert shop.person == lab.person
@@ -150,10 +151,10 @@ async def test_two_workspaces_share_the_person_and_nothing_else(backend: Backend
 
 async def test_a_batch_of_nobody_is_kept_and_touches_no_profile(backend: Backend) -> None:
     await put(backend, new(7, record(of())))
-    before = await backend.store.user(7, "shop"), await backend.store.activity(7, "shop")
+    before = await user_of(backend.store, 7, "shop"), await backend.store.activity(7, "shop")
     made = record(of("c", event("Seen", "m1"), mp_deviceid="d"))
     await put(backend, kept(None, made))
-    assert (await backend.store.user(7, "shop"), await backend.store.activity(7, "shop")) == before
+    assert (await user_of(backend.store, 7, "shop"), await backend.store.activity(7, "shop")) == before
     assert await backend.store.devices(7, "shop") == []
     assert await backend.store.batches([2]) == {2: made}
     assert await backend.store.event_names("shop") == {"Seen"}
@@ -170,7 +171,7 @@ async def test_a_decision_that_keeps_nothing_of_its_batch_leaves_its_entry(backe
 async def test_a_trimmed_batch_is_on_no_timeline_and_still_counts(backend: Backend) -> None:
     made = BatchRecord(read_batch(of(user_attributes={"a": "x"}), SERVER, NOW_MS)[0], trimmed=True)
     await put(backend, new(7, made))
-    user = await backend.store.user(7, "shop")
+    user = await user_of(backend.store, 7, "shop")
     assert user is not None
     assert user.workspace is not None
     assert values_of(user.workspace.attributes) == {"a": "x"}
@@ -186,7 +187,7 @@ async def test_rows_are_read_for_the_batches_that_touch_them(backend: Backend) -
     reading = await backend.see(mpids=[7])
     wanted = [Touched(7, "shop", "d"), Touched(7, "shop", ""), Touched(7, "lab", "d"), Touched(9, "shop", "d")]
     await backend.store.read_parts(reading, wanted)
-    user = await backend.store.user(7, "shop")
+    user = await user_of(backend.store, 7, "shop")
     assert user is not None
     assert reading.people == {7: user.person, 9: None}
     assert reading.workspaces == {(7, "shop"): user.workspace, (7, "lab"): None, (9, "shop"): None}
@@ -210,7 +211,7 @@ async def test_rows_that_a_reading_has_are_not_read_again(backend: Backend) -> N
 
 async def test_a_commit_under_way_is_seen_by_the_next_group_and_told_to_nobody(backend: Backend) -> None:
     await put(backend, new(7, record(of(user_attributes={"a": "1"}))))
-    told = await backend.store.user(7, "shop"), await backend.store.activity(7, "shop")
+    told = await user_of(backend.store, 7, "shop"), await backend.store.activity(7, "shop")
     first = await reading_of(
         backend.store, kept(7, record(of("c", event("New", "m1"), user_attributes={"b": "2"}, mp_deviceid="d")))
     )
@@ -220,11 +221,11 @@ async def test_a_commit_under_way_is_seen_by_the_next_group_and_told_to_nobody(b
     assert (await backend.store.read({}, [key])).answered == {key: 2}
     second = await reading_of(backend.store, kept(7, record(of(user_attributes={"c": "3"}, mp_deviceid="d"))))
     if not durable.done():  # a reading may wait for its end
-        assert (await backend.store.user(7, "shop"), await backend.store.activity(7, "shop")) == told
+        assert (await user_of(backend.store, 7, "shop"), await backend.store.activity(7, "shop")) == told
     await durable
     await backend.store.commit(second)
     await backend.settle()
-    user = await backend.store.user(7, "shop")
+    user = await user_of(backend.store, 7, "shop")
     assert user is not None
     assert user.workspace is not None
     assert values_of(user.workspace.attributes) == {"a": "1", "b": "2", "c": "3"}
@@ -234,11 +235,11 @@ async def test_a_commit_under_way_is_seen_by_the_next_group_and_told_to_nobody(b
 
 async def test_a_reading_of_batches_that_is_let_go_leaves_nothing(backend: Backend) -> None:
     await put(backend, new(7, record(of("c", event("Old", "m0"), source_request_id="r0"))))
-    before = await backend.store.user(7, "shop")
+    before = await user_of(backend.store, 7, "shop")
     made = BatchRecord(*read_batch(of("c", event("New", "m1"), bad(), source_request_id="r1"), SERVER, NOW_MS))
     await reading_of(backend.store, kept(7, made), new(8, made))
-    assert await backend.store.user(7, "shop") == before
-    assert await backend.store.user(8, "shop") is None
+    assert await user_of(backend.store, 7, "shop") == before
+    assert await user_of(backend.store, 8, "shop") is None
     assert await backend.store.event_names("shop") == {"Old"}
     assert await backend.store.quarantined("shop") == []
     assert await backend.store.find_request("r1") == []
@@ -373,7 +374,7 @@ async def test_words_that_look_like_something_else_are_kept_as_they_are(backend:
     made = record(document, by)
     await put(backend, new(7, made))
     await put(backend, kept(7, record({**document, "events": [], "source_request_id": f"{word}2"}, by)))
-    user = await backend.store.user(7, word)
+    user = await user_of(backend.store, 7, word)
     assert user is not None
     assert user.workspace is not None
     assert values_of(user.workspace.attributes) == {f"k{word}": word}
@@ -391,7 +392,7 @@ async def test_every_64_bit_mpid_can_have_a_profile(backend: Backend) -> None:
         await put(backend, new(mpid, made))
         await put(backend, kept(mpid, made), kept(mpid, made))
     for mpid in (FIRST, -1, 1, LAST):
-        user = await backend.store.user(mpid, "shop")
+        user = await user_of(backend.store, mpid, "shop")
         assert user is not None
         assert user.workspace is not None
         assert values_of(user.workspace.attributes) == {"n": str(mpid)}

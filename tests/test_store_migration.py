@@ -7,24 +7,34 @@ from contextlib import closing
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from oneself.errors import StoreDamaged
 from oneself.identity import AliasRow
-from oneself.store import EmbeddedStore
+from oneself.profiles import WorkspaceProfile, Write, shown_of
+from oneself.store import EmbeddedStore, Touched
 from oneself.store.embedded.schema import MIGRATIONS
 from store_factories import SPACE
 
+KNOWN = WorkspaceProfile(1, 2, 3, {"plan": (Write(1, 2, 3, "gold"),), "gone": (Write(1, 2, 3, deleted=True),)})
+
 
 def older_state(folder: Path, version: int) -> None:
-    """Give a new folder the tables of an older version, with an alias in them."""
+    """Give a new folder the tables of an older version, with an alias in them, and a user where there were any."""
     (folder / "state.db").unlink()
     with closing(apsw.Connection(str(folder / "state.db"))) as file:
         for migration in MIGRATIONS[:version]:
             file.execute(migration)
         file.pragma("user_version", version)
-        alias = "INSERT INTO alias VALUES(4, ?, 1, 2, 10, 20, 30, 'device', 'd')"
+        alias = """INSERT INTO alias(position, space, source, destination, start_ms, end_ms, due_ms, scope, device)
+            VALUES(4, ?, 1, 2, 10, 20, 30, 'device', 'd')"""
         file.execute(alias, (SPACE,))
+        if version > 1:
+            user = """
+                INSERT INTO profile VALUES(7, ?, 1, '{"email":{"a@example.com":1}}', '{}');
+                INSERT INTO workspace_profile(mpid, workspace, body) VALUES(7, 'shop', ?)"""
+            file.execute(user, (SPACE, msgspec.json.encode(KNOWN).decode()))
 
 
 async def fresh(folder: Path) -> EmbeddedStore:
@@ -45,6 +55,24 @@ def test_aliases_of_an_older_version_wait(tmp_path: Path, version: int) -> None:
         assert await store.alias(4) == (SPACE, row)
         assert await store.due_aliases(29) == []
         assert await store.due_aliases(30) == [(SPACE, row)]
+        await store.close()
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("version", range(2, len(MIGRATIONS)))
+def test_users_of_an_older_version_are_as_they_were(tmp_path: Path, version: int) -> None:
+    async def look() -> None:
+        store = await fresh(tmp_path / "data")
+        older_state(store.folder, version)
+        await store.open()
+        user, shown = await store.user(7, "shop"), await store.shown(7, "shop")
+        assert user is not None
+        assert user.workspace == KNOWN
+        assert shown is not None
+        assert shown.identities == [("email", "a@example.com")]
+        assert shown.workspace == shown_of(KNOWN)
+        assert (await store.parts([Touched(7, "shop", "")]))[0].workspace == KNOWN
         await store.close()
 
     asyncio.run(look())

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from batches import event
+from batches import event, user_of
 from engine_at_work import all_of, running
 from histories import mpid_of
 from oneself.engine import Call
@@ -87,18 +87,18 @@ async def test_batches_that_moved_lose_their_events_where_they_are_and_expire_wi
     await it.user("ana")
     await it.grow_old(15)
     assert await shown(it, bob) == []
-    user = await it.store.user(bob, "shop")
+    user = await user_of(it.store, bob, "shop")
     assert user.workspace.attributes["likes"][0].value == "Sugar"
-    assert (await it.store.user(ana, "shop")).workspace.attributes["likes"][0].value == "cups"
+    assert (await user_of(it.store, ana, "shop")).workspace.attributes["likes"][0].value == "cups"
     await undo(it, 5)
-    assert (await it.store.user(ana, "shop")).workspace.attributes["likes"][0].value == "Sugar"
-    assert await it.store.user(bob, "shop") is None
+    assert (await user_of(it.store, ana, "shop")).workspace.attributes["likes"][0].value == "Sugar"
+    assert await user_of(it.store, bob, "shop") is None
     await undo(it, it.store.position)
-    assert (await it.store.user(bob, "shop")).workspace.attributes["likes"][0].value == "Sugar"
+    assert (await user_of(it.store, bob, "shop")).workspace.attributes["likes"][0].value == "Sugar"
     await it.backend_flushed()
     await it.grow_old(60)
-    assert (await it.store.user(bob, "shop")).workspace is None
-    assert (await it.store.user(ana, "shop")).workspace is not None
+    assert (await user_of(it.store, bob, "shop")).workspace is None
+    assert (await user_of(it.store, ana, "shop")).workspace is not None
     await it.grow_old(100)
     await it.backend_flushed()
     await assert_backend_rebuilds(it.backend, tmp_path / "again")
@@ -148,7 +148,7 @@ async def test_a_crash_between_an_undo_and_the_tables_loses_nothing(
             users = await it.store.mpids([SPACE])
             assert await looking.mpids([SPACE]) == users
             for mpid in users:
-                assert await looking.user(mpid, "shop") == await it.store.user(mpid, "shop")
+                assert await looking.user(mpid, "shop") == await user_of(it.store, mpid, "shop")
                 assert await looking.activity(mpid, "shop") == await it.store.activity(mpid, "shop")
                 assert await looking.profile(mpid) == await it.store.profile(mpid)
                 assert await looking.made_of(mpid) == await it.store.made_of(mpid)
@@ -201,7 +201,7 @@ async def test_what_is_removed_counts_as_given_and_is_nobodys(tmp_path: Path, re
             assert mpid is not None
             await it.undo(1, 2, 3, 4)
             assert await it.store.mpids([SPACE]) == []
-            assert await it.store.user(mpid, "shop") is None
+            assert await user_of(it.store, mpid, "shop") is None
             assert await it.store.existing([mpid]) == {mpid}
             stored = await it.store.profile(mpid)
             assert (stored.space, stored.identities) == (f"/{SPACE}", [])

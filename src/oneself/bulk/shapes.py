@@ -8,7 +8,19 @@ from typing import Any, Final
 import msgspec
 
 from oneself.identity.names import FROM_EVENTS, TABLE, USER_TYPES
-from oneself.profiles import FIELDS, Batch, Consent, Device, Event, Person, Scalar, WorkspaceProfile, info_of, render
+from oneself.profiles import (
+    FIELDS,
+    Batch,
+    Consent,
+    Device,
+    Event,
+    Person,
+    Scalar,
+    WorkspaceProfile,
+    info_of,
+    render,
+    shown_of,
+)
 
 __all__ = ["batch_document", "profile_document"]
 
@@ -107,7 +119,7 @@ def profile_document(
     ``workspace`` is None where it saw no data of the profile.
     """
     return {
-        **render(mpid, person, workspace, identities, (), FIELDS),
+        **render(mpid, person, None if workspace is None else shown_of(workspace), identities, (), FIELDS),
         "environment": environment,
         "last_seen_ms": person.last_seen_ms,
         "ip": None if person.ip is None else person.ip.value,

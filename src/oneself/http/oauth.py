@@ -142,7 +142,8 @@ def _asked(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body:
         if "\0" in value:
             raise HttpError(400, f"{name}: it has a NUL character.")
         found[name] = value
-    return msgspec.convert(found, decoder.type)
+    asked: Body = msgspec.convert(found, decoder.type)
+    return asked
 
 
 def _credentials(exchange: Exchange, asked: RevokeBody) -> _Credentials:

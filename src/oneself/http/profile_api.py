@@ -22,7 +22,7 @@ from oneself.http.wire import Header, HttpError, Reply, error_reply, json_reply
 from oneself.identity import Policy, Request, decide, prepare
 from oneself.identity.names import TABLE
 from oneself.profiles import FieldsError, Person, read_fields, render
-from oneself.store import KnownUser, Wanted
+from oneself.store import ShownUser, Wanted
 
 __all__ = ["ProfileRoutes", "ResolveProfileBody", "UserProfile"]
 
@@ -215,24 +215,23 @@ class ProfileRoutes:
     async def _reply(self, place: _Place, mpid: int, fields: frozenset[str]) -> Reply:
         """Return a profile as far as a workspace sees it; raise ``HttpError`` 404 where it sees none."""
         workspace = place.workspace
-        user = await self._engine.store.user(mpid, workspace.name)
-        if user is None or user.profile.space.rpartition("/")[0] != workspace.scope:
+        user = await self._engine.store.shown(mpid, workspace.name)
+        if user is None or user.space.rpartition("/")[0] != workspace.scope:
             raise HttpError(404, _NOBODY)
         person = user.person or await self._unheard(user)
         lifetime_ms = workspace.profile_lifetime_ms
         last_ms = (user.workspace or person).stored_ms
         if lifetime_ms and last_ms < self._clock() * 1000 - lifetime_ms:
             raise HttpError(404, _NOBODY)
-        identities = [(type_, value) for type_, value, _ in user.profile.identities]
-        reply = json_reply(200, _encode(render(mpid, person, user.workspace, identities, (), fields)))
+        reply = json_reply(200, _encode(render(mpid, person, user.workspace, user.identities, (), fields)))
         reply.headers.append(_NO_STORE)
         return reply
 
-    async def _unheard(self, user: KnownUser) -> Person:
+    async def _unheard(self, user: ShownUser) -> Person:
         """Return what there is to say of a profile of which no batch was seen: when it was made."""
-        entry = await self._engine.store.entry(user.profile.created)
+        entry = await self._engine.store.entry(user.created)
         if entry is None:
-            raise StoreDamaged(f"The journal has no entry {user.profile.created}, which made a profile.")
+            raise StoreDamaged(f"The journal has no entry {user.created}, which made a profile.")
         return Person(entry.at_ms, entry.at_ms, entry.at_ms)
 
 

@@ -1,9 +1,10 @@
 """The profile core: profile + batch → profile. Pure: no store, HTTP, clock or randomness."""
 
 from oneself.identity.model import Protection
-from oneself.profiles.api import FIELDS, FieldsError, Membership, read_fields, render
+from oneself.profiles.api import FIELDS, FieldsError, Membership, Shown, read_fields, render, shown_of
 from oneself.profiles.device import info_identities
 from oneself.profiles.events import EVENT_TYPES
+from oneself.profiles.kept import WorkspaceRow, apart, together
 from oneself.profiles.model import (
     AttributeChange,
     AttributeValue,
@@ -61,12 +62,15 @@ __all__ = [
     "Range",
     "Refused",
     "Scalar",
+    "Shown",
     "Snapshot",
     "Source",
     "Text",
     "Update",
     "WorkspaceProfile",
+    "WorkspaceRow",
     "Write",
+    "apart",
     "deciding",
     "info_identities",
     "info_of",
@@ -76,6 +80,8 @@ __all__ = [
     "read_fields",
     "remainder",
     "render",
+    "shown_of",
+    "together",
     "update",
     "values_of",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from oneself.identity.names import TABLE, USER_TYPES
-from oneself.profiles.model import Attribution, Consent, Person, WorkspaceProfile
+from oneself.profiles.model import AttributeValue, Attribution, Consent, Person, WorkspaceProfile
 from oneself.profiles.priority import values_of
 
 FIELDS: Final = (
@@ -31,6 +31,20 @@ class Membership(msgspec.Struct, frozen=True):
     expiration_timestamp_ms: int | None = None
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """What a workspace shows of what it knows; ``attributes`` has those with a value, as JSON where it is at hand."""
+
+    stored_ms: int
+    attributes: Mapping[str, AttributeValue] | msgspec.Raw
+    consent: Mapping[str, Mapping[str, Consent]]
+    attribution: Attribution | None
+
+
+def shown_of(known: WorkspaceProfile) -> Shown:
+    """Return what a workspace shows of what it knows."""
+    return Shown(known.stored_ms, values_of(known.attributes), known.consent, known.attribution)
+
+
 class FieldsError(ValueError):
     """A ``fields`` parameter that cannot be answered; the message names the field and what is allowed."""
 
@@ -49,7 +63,7 @@ def read_fields(text: str) -> frozenset[str]:
 def render(
     mpid: int,
     person: Person,
-    workspace: WorkspaceProfile | None,
+    workspace: Shown | None,
     identities: Iterable[tuple[str, str]],
     memberships: Iterable[Membership],
     fields: Collection[str],
@@ -79,13 +93,13 @@ def render(
             answer["user_identities"] = of_users
     if "user_attributes" in fields:
         answer["account_userattributes"] = None
-        answer["user_attributes"] = {} if workspace is None else values_of(workspace.attributes)
+        answer["user_attributes"] = {} if workspace is None else workspace.attributes
     if "audience_memberships" in fields:
         answer["audience_memberships"] = list(memberships)
     if "attribution" in fields:
         answer["attribution"] = None if workspace is None else _attribution(workspace.attribution)
     if "consent_state" in fields:
-        consent = {} if workspace is None else workspace.consent
+        consent: Mapping[str, Mapping[str, Consent]] = {} if workspace is None else workspace.consent
         answer["consent_state"] = {
             regulation: {purpose: _consent(said) for purpose, said in purposes.items()}
             for regulation, purposes in consent.items()

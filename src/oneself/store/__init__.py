@@ -1,6 +1,6 @@
 """Storage: one contract, an engine for one machine (SQLite) and one for many (PostgreSQL) (docs/storage.md)."""
 
-from oneself.store.contract import HeldProfile, Idle, KnownUser, PolicyVersion, Store, StoredProfile
+from oneself.store.contract import HeldProfile, Idle, KnownUser, PolicyVersion, ShownUser, Store, StoredProfile
 from oneself.store.crowds import PARTS, Crowds, IdentityPast
 from oneself.store.embedded import EmbeddedStore
 from oneself.store.merged import Moment, is_expired, merged_user, timeline
@@ -50,6 +50,7 @@ __all__ = [
     "QuarantinedBatch",
     "Reading",
     "Rewritten",
+    "ShownUser",
     "Store",
     "StoredProfile",
     "Touched",

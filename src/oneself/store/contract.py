@@ -16,7 +16,7 @@ import msgspec
 from oneself.errors import OneselfError
 from oneself.identity import AliasRow, Expire, Identity
 from oneself.journal import BatchRecord, Entry, encode
-from oneself.profiles import Device, Parts, Person, WorkspaceProfile
+from oneself.profiles import Device, Parts, Person, Shown, WorkspaceProfile, shown_of
 from oneself.store.crowds import Crowds, IdentityPast
 from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion
 from oneself.store.reading import Activity, History, QuarantinedBatch, Reading, Touched, Trimming, Wanted
@@ -27,6 +27,7 @@ __all__ = [
     "KnownUser",
     "PolicyVersion",
     "QuarantinedBatch",
+    "ShownUser",
     "Store",
     "StoredProfile",
 ]
@@ -56,6 +57,16 @@ class KnownUser(msgspec.Struct, frozen=True):
     profile: HeldProfile
     person: Person | None
     workspace: WorkspaceProfile | None
+
+
+class ShownUser(msgspec.Struct, frozen=True):
+    """What one workspace shows of a profile: ``identities`` is ``(type, value)``; None is where no batch was seen."""
+
+    space: str
+    created: int
+    identities: list[tuple[str, str]]
+    person: Person | None
+    workspace: Shown | None
 
 
 class Idle(NamedTuple):
@@ -203,6 +214,18 @@ class Store(ABC):
     @abstractmethod
     async def user(self, mpid: int, workspace: str) -> KnownUser | None:
         """Return what a workspace knows of a profile; None where there is no such profile in any space."""
+
+    async def shown(self, mpid: int, workspace: str) -> ShownUser | None:
+        """Return what a workspace shows of a profile; None where there is no such profile in any space.
+
+        An engine that keeps the values of attributes ready gives them as they are, else they are gathered here.
+        """
+        user = await self.user(mpid, workspace)
+        if user is None:
+            return None
+        identities = [(type_, value) for type_, value, _ in user.profile.identities]
+        known = None if user.workspace is None else shown_of(user.workspace)
+        return ShownUser(user.profile.space, user.profile.created, identities, user.person, known)
 
     @abstractmethod
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:

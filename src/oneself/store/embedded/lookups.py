@@ -12,7 +12,7 @@ import msgspec
 from oneself.identity import Profile
 from oneself.journal import BatchRecord
 from oneself.profiles import Device, Parts
-from oneself.store.contract import HeldProfile, KnownUser, StoredProfile
+from oneself.store.contract import HeldProfile, KnownUser, ShownUser, StoredProfile
 from oneself.store.embedded.base import Files
 from oneself.store.embedded.pending import Generation
 from oneself.store.keys import batch_key, request_key
@@ -114,6 +114,14 @@ class Lookups(Files):
             known = in_tables.workspace if known is _LOOK_UP else known
         profile = self._held(mpid, newer, stored)
         return None if profile is None or is_removed(profile.space) else KnownUser(profile, person, known)
+
+    async def shown(self, mpid: int, workspace: str) -> ShownUser | None:
+        """Return what a workspace shows of a profile: as the tables have it, where memory has nothing newer."""
+        for rows in self._generations():
+            if mpid in rows.profiles or mpid in rows.users or mpid in rows.further:
+                return await super().shown(mpid, workspace)
+        found = self._state.shown(mpid, workspace)
+        return None if found is None or is_removed(found.space) else found
 
     async def parts(self, wanted: Sequence[Touched]) -> list[Parts]:
         """Return, for each of some places, the rows of the profile there."""

@@ -146,4 +146,6 @@ MIGRATIONS = (
         through INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    # JSON: the attributes that have a value, by name (oneself.profiles.apart); empty in rows of before
+    "ALTER TABLE workspace_profile ADD COLUMN shown TEXT NOT NULL DEFAULT ''",
 )

@@ -15,7 +15,20 @@ import apsw
 import msgspec
 
 from oneself.identity import AliasRow, Profile
-from oneself.profiles import Device, Parts, Person, WorkspaceProfile
+from oneself.profiles import (
+    AttributeValue,
+    Attribution,
+    Consent,
+    Device,
+    Parts,
+    Person,
+    Shown,
+    WorkspaceProfile,
+    WorkspaceRow,
+    shown_of,
+    together,
+)
+from oneself.store.contract import ShownUser
 from oneself.store.crowds import Crowds, mpids_of
 from oneself.store.embedded.files import DatabaseFile, plain_errors
 from oneself.store.embedded.schema import MIGRATIONS
@@ -28,14 +41,28 @@ END_MS = 1 << 62
 """Later than any time."""
 
 _LAST_KEY = b"\xff" * 16
+_NO_MORE = "{}"
 
 _json = msgspec.json.Encoder()
+
+
+class _ShownRow(msgspec.Struct):
+    """What is shown of a workspace profile besides the values of its attributes."""
+
+    stored_ms: int
+    consent: dict[str, dict[str, Consent]] = {}
+    attribution: Attribution | None = None
+
+
 _holders = msgspec.json.Decoder(list[tuple[int, list[tuple[int, int]]]])
 _profiles = msgspec.json.Decoder(list[tuple[int, str, int, dict[str, dict[str, int]], dict[str, int]]])
 _requests = msgspec.json.Decoder(list[tuple[int, int]])
-_parts = msgspec.json.Decoder(list[tuple[int, Person | None, WorkspaceProfile | None, Device | None]])
+_Values = dict[str, AttributeValue]
+_parts = msgspec.json.Decoder(list[tuple[int, Person | None, _Values | None, WorkspaceRow | None, Device | None]])
 _person = msgspec.json.Decoder(Person)
-_workspace = msgspec.json.Decoder(WorkspaceProfile)
+_values = msgspec.json.Decoder(_Values)
+_workspace = msgspec.json.Decoder(WorkspaceRow)
+_shown = msgspec.json.Decoder(_ShownRow)
 _device = msgspec.json.Decoder(Device)
 _held = msgspec.json.Decoder(dict[str, dict[str, int]])
 _more = msgspec.json.Decoder(dict[str, int])
@@ -58,7 +85,8 @@ _REQUESTS = """
     FROM carray(?1) AS wanted CROSS JOIN request AS r ON r.key = wanted.value
 """
 _PARTS = """
-    SELECT group_concat('[' || wanted.key || ',' || coalesce(p.body, 'null') || ',' || coalesce(w.body, 'null') || ','
+    SELECT group_concat('[' || wanted.key || ',' || coalesce(p.body, 'null') || ','
+        || coalesce(nullif(w.shown, ''), 'null') || ',' || coalesce(w.body, 'null') || ','
         || coalesce(d.body, 'null') || ']', ',')
     FROM json_each(?1) AS wanted
     LEFT JOIN person AS p ON p.mpid = wanted.value ->> 0
@@ -67,11 +95,16 @@ _PARTS = """
         ON d.mpid = wanted.value ->> 0 AND d.workspace = wanted.value ->> 1 AND d.name = wanted.value ->> 2
 """
 _USER = """
-    SELECT p.space, p.created, p.held, p.more, person.body, w.body
+    SELECT p.space, p.created, p.held, p.more, person.body, w.shown, w.body
     FROM (SELECT ?1 AS mpid) AS asked
     LEFT JOIN profile AS p ON p.mpid = asked.mpid
     LEFT JOIN person ON person.mpid = asked.mpid
     LEFT JOIN workspace_profile AS w ON w.mpid = asked.mpid AND w.workspace = ?2
+"""
+_SHOWN = """
+    SELECT p.space, p.created, p.held, p.more, person.body, w.shown, w.body FROM profile AS p
+    LEFT JOIN person ON person.mpid = p.mpid
+    LEFT JOIN workspace_profile AS w ON w.mpid = p.mpid AND w.workspace = ?2 WHERE p.mpid = ?1
 """
 _FURTHER = """
     SELECT f.mpid, f.type, f.value, f.position FROM json_each(?1) AS wanted CROSS JOIN further_identity AS f
@@ -138,6 +171,14 @@ _ALIASES_TO_OLDEST = f"""
     {_ALIAS} FROM alias WHERE outcome = 'applied' AND destination = ? AND (end_ms, position) > (?, ?)
     ORDER BY end_ms, position LIMIT ?
 """
+
+
+def _ready(values: str, known: str) -> Shown:
+    """Return what is shown of a row; one of before has no values beside it."""
+    if not values:
+        return shown_of(together(None, _workspace.decode(known)))
+    row = _shown.decode(known)
+    return Shown(row.stored_ms, msgspec.Raw(values), row.consent, row.attribution)
 
 
 class StateFile(DatabaseFile):
@@ -236,25 +277,36 @@ class StateFile(DatabaseFile):
         self, wanted: Sequence[Touched]
     ) -> list[tuple[int, Person | None, WorkspaceProfile | None, Device | None]]:
         """Return ``(index into wanted, person, workspace profile, device)`` of rows that batches touch."""
-        return _parts.decode(self._joined(_PARTS, _json.encode(wanted).decode()))
-
-    def person(self, mpid: int) -> Person | None:
-        """Return what is known of a profile over all workspaces."""
-        rows = self._fetch("SELECT body FROM person WHERE mpid = ?", mpid)
-        return _person.decode(rows[0][0]) if rows else None
-
-    def workspace_profile(self, mpid: int, workspace: str) -> WorkspaceProfile | None:
-        """Return what is known of a profile in a workspace."""
-        sql = "SELECT body FROM workspace_profile WHERE mpid = ? AND workspace = ?"
-        rows = self._fetch(sql, mpid, workspace)
-        return _workspace.decode(rows[0][0]) if rows else None
+        found = _parts.decode(self._joined(_PARTS, _json.encode(wanted).decode()))
+        return [
+            (index, person, None if row is None else together(values, row), device)
+            for index, person, values, row, device in found
+        ]
 
     def user(self, mpid: int, workspace: str) -> tuple[tuple[str, Profile] | None, Parts]:
         """Return ``(space, profile)`` of an MPID, None where there is none, and what a workspace knows of it."""
-        space, created, held, more, person, known = self._fetch(_USER, mpid, workspace)[0]
+        space, created, held, more, person, values, known = self._fetch(_USER, mpid, workspace)[0]
         profile = None if space is None else (space, Profile(mpid, created, _held.decode(held), _more.decode(more)))
         return profile, Parts(
-            None if person is None else _person.decode(person), None if known is None else _workspace.decode(known)
+            None if person is None else _person.decode(person),
+            None if known is None else together(_values.decode(values) if values else None, _workspace.decode(known)),
+        )
+
+    def shown(self, mpid: int, workspace: str) -> ShownUser | None:
+        """Return what a workspace shows of a profile, removed or not; None where there is none."""
+        rows = self._fetch(_SHOWN, mpid, workspace)
+        if not rows:
+            return None
+        space, created, held, more, person, values, known = rows[0]
+        identities = [(type_, value) for type_, of in _held.decode(held).items() for value in of]
+        if more != _NO_MORE:
+            identities += [(type_, value) for type_, value, _ in self.further_of(mpid)]
+        return ShownUser(
+            space,
+            created,
+            identities,
+            None if person is None else _person.decode(person),
+            None if known is None else _ready(values, known),
         )
 
     def devices(self, mpid: int, workspace: str, after: str, limit: int) -> list[tuple[str, Device]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from oneself.profiles import apart
 from oneself.store.embedded.pending import Generation, UserRows
 from oneself.store.reading import events_of
 
@@ -58,9 +59,9 @@ _WRITE = {
         FROM json_each(?)""",
     "input": "INSERT OR IGNORE INTO input SELECT value FROM json_each(?)",
     "person": "INSERT OR REPLACE INTO person SELECT value ->> 0, value -> 1 FROM json_each(?) ORDER BY 1",
-    "workspace_profile": """INSERT INTO workspace_profile
-        SELECT value ->> 0, value ->> 1, value -> 2 FROM json_each(?) WHERE true ORDER BY 1
-        ON CONFLICT (mpid, workspace) DO UPDATE SET body = excluded.body""",
+    "workspace_profile": """INSERT INTO workspace_profile(mpid, workspace, shown, body)
+        SELECT value ->> 0, value ->> 1, value -> 2, value -> 3 FROM json_each(?) WHERE true ORDER BY 1
+        ON CONFLICT (mpid, workspace) DO UPDATE SET shown = excluded.shown, body = excluded.body""",
     "device": """INSERT INTO device
         SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3 FROM json_each(?) WHERE true ORDER BY 1
         ON CONFLICT (mpid, workspace, name) DO UPDATE SET body = excluded.body""",
@@ -150,7 +151,14 @@ def _written(rows: Generation) -> Iterator[tuple[str, Iterator[Any]]]:
 
 def _users(users: Mapping[int, UserRows]) -> Iterator[tuple[str, Iterator[Any]]]:
     yield "person", ((mpid, user.person) for mpid, user in users.items() if user.person is not None)
-    yield "workspace_profile", ((mpid, *row) for mpid, user in users.items() for row in user.workspaces.items())
+    yield (
+        "workspace_profile",
+        (
+            (mpid, workspace, *apart(known))
+            for mpid, user in users.items()
+            for workspace, known in user.workspaces.items()
+        ),
+    )
     yield "device", ((mpid, *at, seen) for mpid, user in users.items() for at, seen in user.devices.items())
     yield (
         "activity",

@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from oneself.errors import StoreDamaged, StoreError
-from oneself.profiles import Device, Person, WorkspaceProfile
+from oneself.profiles import AttributeValue, Device, Person, WorkspaceProfile, WorkspaceRow, apart, together
 from oneself.store.embedded.files import DatabaseFile, FolderLock, damage, plain_errors
 from oneself.store.embedded.journal import JournalFile
 from oneself.store.embedded.state import StateFile
@@ -66,6 +66,8 @@ _held = msgspec.json.Decoder(dict[str, dict[str, int]])
 _more = msgspec.json.Decoder(dict[str, int])
 _person = msgspec.json.Decoder(Person)
 _workspace = msgspec.json.Decoder(WorkspaceProfile)
+_row = msgspec.json.Decoder(WorkspaceRow)
+_values = msgspec.json.Decoder(dict[str, AttributeValue])
 _device = msgspec.json.Decoder(Device)
 _halves = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
@@ -77,7 +79,7 @@ _READ: Final = {
     "batch": """SELECT b.position, b.checksum, CAST(b.body AS BLOB), CAST(e.body AS BLOB)
         FROM batch AS b LEFT JOIN entry AS e ON e.position = b.position ORDER BY b.position""",
     "profile": "SELECT mpid, space, created, held, more FROM profile ORDER BY mpid",
-    "workspace_profile": "SELECT mpid, workspace, body FROM workspace_profile ORDER BY mpid, workspace",
+    "workspace_profile": "SELECT mpid, workspace, shown, body FROM workspace_profile ORDER BY mpid, workspace",
 }
 """What tells the rows of a table whose columns are not just the logical ones."""
 
@@ -114,8 +116,8 @@ def _read_profile(row: Row) -> Row:
 
 
 def _read_workspace(row: Row) -> Row:
-    mpid, workspace, body = row
-    known = _workspace.decode(body)
+    mpid, workspace, values, body = row
+    known = together(_values.decode(values) if values else None, _row.decode(body))
     return mpid, workspace, known.stored_ms, _encode(known)
 
 
@@ -293,17 +295,23 @@ def _write_profile(row: Row) -> Row:
     return mpid, space, created, bytes(held).decode(), bytes(more).decode()
 
 
+def _write_workspace(row: Row) -> Row:
+    mpid, workspace, _, body = row
+    values, beside = apart(_workspace.decode(body))
+    return mpid, workspace, _encode(values).decode(), _encode(beside).decode()
+
+
 _COLUMNS: Final = {
     "entry": "position, checksum, body",
     "batch": "position, checksum, body",
     "profile": "mpid, space, created, held, more",
-    "workspace_profile": "mpid, workspace, body",
+    "workspace_profile": "mpid, workspace, shown, body",
 }
 _WRITTEN: Final[dict[str, Callable[[Row], Row]]] = {
     "entry": lambda row: (row[0], crc32(row[2]), row[2].decode()),
     "batch": lambda row: (row[0], crc32(row[3]), row[3].decode()),
     "profile": _write_profile,
-    "workspace_profile": lambda row: (row[0], row[1], row[3].decode()),
+    "workspace_profile": _write_workspace,
     "person": _body,
     "device": _body,
     "loose": lambda row: (row[0], int(row[1])),
