@@ -270,6 +270,19 @@ async def test_the_log_of_the_journal_begins_anew_when_the_tables_have_it(backen
     assert max(sizes) <= 2 * sizes[0]
 
 
+async def test_the_log_of_the_tables_begins_anew_though_they_are_read_all_the_time(
+    backend: InMemory, slow: None
+) -> None:
+    log = backend.store.folder / "state.db-wal"
+    sizes = []
+    for turn in range(40):
+        await backend.group(*people(100, turn * 100 + 1))
+        await backend.store.flush()
+        assert await backend.store.profile(1_000_000) is None  # a look into the tables
+        sizes.append(log.stat().st_size)
+    assert max(sizes) <= 2 * max(sizes[:10])
+
+
 async def test_two_who_shorten_the_log_at_once_do_not_fail_each_other(backend: InMemory, slow: None) -> None:
     await backend.group(*people(300))
     store = backend.store

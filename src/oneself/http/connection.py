@@ -85,14 +85,16 @@ class Connection(HttpToolsProtocol):
         """Take what arrived; give up on what is no HTTP or too much."""
         self._unset_keepalive_if_required()
         if self._front is not None and self._is_idle():
-            found = self._front.recall(data)
-            if found is not None:
-                self._begin_direct(found[0], True)
-                self.taken = 0
-                self._complete_direct(found[1])
-                return
-            if self._read_directly(data):
-                return
+            if data.startswith(b"GET "):
+                if self._read_directly(data):
+                    return
+            else:
+                found = self._front.recall(data)
+                if found is not None:
+                    self._begin_direct(found[0], True)
+                    self.taken = 0
+                    self._complete_direct(found[1])
+                    return
             self._arrived = data
         while data and not self.transport.is_closing():
             self._began = False

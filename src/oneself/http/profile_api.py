@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from functools import lru_cache
 from typing import Annotated, Final, Literal
 from urllib.parse import parse_qsl
 
@@ -30,6 +29,7 @@ _IDENTITY_TYPES: Final = {row.profile: row.identity for row in TABLE if row.prof
 _PROFILE_NAMES: Final = {identity: name for name, identity in _IDENTITY_TYPES.items()}
 _ALLOWED: Final = {"environment_type": "production, development", "encoding": "none"}
 _NO_STORE: Final[Header] = (b"cache-control", b"no-store")
+_MOST_REMEMBERED: Final = 1_024
 _NOBODY: Final = "No user has this MPID here, or nothing was heard of the user for longer than profiles are kept."
 
 
@@ -107,6 +107,14 @@ class _Place(msgspec.Struct, frozen=True):
     rates: dict[str, Rate]
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a client asks for, of whichever profile: in which place, which parts of it, and how often it may."""
+
+    place: _Place
+    fields: frozenset[str]
+    rate: Rate
+
+
 _resolve_decoder = msgspec.json.Decoder(ResolveProfileBody)
 _encode = msgspec.json.Encoder().encode
 
@@ -136,6 +144,7 @@ class ProfileRoutes:
             )
             for one in config.workspaces
         }
+        self._asked: dict[tuple[str, bytes, bytes], _Asked] = {}  # by client, what stands before the MPID, and query
 
     async def by_mpid(self, exchange: Exchange) -> Reply:
         """Answer the profile that the path names."""
@@ -148,12 +157,12 @@ class ProfileRoutes:
     def at_once(self, target: bytes, headers: Mapping[bytes, bytes]) -> Reply | None:
         """Return the answer to a GET of a profile, if a token that is known and no waiting is all that it takes."""
         caller = self._tokens.recall(headers)
-        path, _, query = target.decode("latin-1").partition("?")
-        place, _, mpid = path.rpartition("/")
-        if caller is None or place not in self._places or not mpid.removeprefix("-").isdecimal():
+        path, _, query = target.partition(b"?")
+        before, _, mpid = path.rpartition(b"/")
+        if caller is None or before not in self._places or not mpid.removeprefix(b"-").isdigit():
             return None
         try:
-            answering = self._answer(caller, place, mpid, query)
+            answering = self._answer(caller, before, mpid.decode(), query)
             answering.send(None)
         except StopIteration as done:
             reply: Reply = done.value
@@ -172,32 +181,40 @@ class ProfileRoutes:
 
         Raises ``HttpError`` 400, 403, 404 or 429.
         """
-        return await self._answer(caller, _place_path(org, account, workspace), mpid, query.decode("latin-1"))
+        return await self._answer(caller, _place_path(org, account, workspace), mpid, query)
 
     async def resolve(self, exchange: Exchange) -> Reply:
         """Answer the profile that has an immutable identity."""
         caller = await self._tokens.verify(exchange.headers)
         path = exchange.scope["path_params"]
         place = self._place(caller, _place_path(path["org"], path["account"], path["workspace"]))
-        fields = _fields(exchange.scope["query_string"].decode("latin-1"))
+        fields = _fields(exchange.scope["query_string"])
         exchange.body = await read_body(exchange.headers, exchange.receive)
         asked = decode(_resolve_decoder, exchange.body, _ALLOWED)
         type_ = _immutable(self._engine.policies.of(place.workspace.scope), asked.identity.type)
-        _take(place, caller)
+        _take(place, place.rates[caller.client])
         mpid = await self._holder(place, asked.environment_type, type_, asked.identity.value)
         if mpid is None:
             raise HttpError(404, "No user has this identity here.")
         return await self._reply(place, mpid, fields)
 
-    def _answer(self, caller: ApiCaller, place_path: str, mpid: str, query: str) -> Coroutine[None, None, Reply]:
+    def _answer(self, caller: ApiCaller, before: bytes, mpid: str, query: bytes) -> Coroutine[None, None, Reply]:
         """Return what gives a profile; of what is wrong with a request it says all but 404 before that."""
-        place = self._place(caller, place_path)
-        fields = _fields(query)
+        asked = self._asked.get((caller.client, before, query)) or self._ask(caller, before, query)
         number = _mpid(mpid)
-        _take(place, caller)
-        return self._reply(place, number, fields)
+        _take(asked.place, asked.rate)
+        return self._reply(asked.place, number, asked.fields)
 
-    def _place(self, caller: ApiCaller, path: str) -> _Place:
+    def _ask(self, caller: ApiCaller, before: bytes, query: bytes) -> _Asked:
+        """Return what a client asks for if it may, and remember that: what it may do is the configuration's."""
+        place = self._place(caller, before)
+        asked = _Asked(place, _fields(query), place.rates[caller.client])
+        if len(self._asked) >= _MOST_REMEMBERED:
+            self._asked.clear()
+        self._asked[caller.client, before, query] = asked
+        return asked
+
+    def _place(self, caller: ApiCaller, path: bytes) -> _Place:
         place = self._places.get(path)
         if place is None:
             raise forbidden()
@@ -235,22 +252,21 @@ class ProfileRoutes:
         return Person(entry.at_ms, entry.at_ms, entry.at_ms)
 
 
-def _place_path(org: object, account: object, workspace: object) -> str:
+def _place_path(org: object, account: object, workspace: object) -> bytes:
     """Return what stands before the MPID in the path of a workspace's profiles."""
-    return f"/userprofile/v1/{org}/{account}/{workspace}"
+    return f"/userprofile/v1/{org}/{account}/{workspace}".encode()
 
 
-def _take(place: _Place, caller: ApiCaller) -> None:
-    wait = place.rates[caller.client].take()
+def _take(place: _Place, rate: Rate) -> None:
+    wait = rate.take()
     if wait:
         allowed = place.workspace.max_profile_reads_per_second
         raise HttpError(429, f"This client may read {allowed} profiles a second here.", retry_after=wait)
 
 
-@lru_cache(maxsize=1_024)
-def _fields(query: str) -> frozenset[str]:
+def _fields(query: bytes) -> frozenset[str]:
     """Return what a query string asks for; other parameters mean nothing."""
-    given = [value for name, value in parse_qsl(query) if name == "fields"]
+    given = [value for name, value in parse_qsl(query.decode("latin-1")) if name == "fields"]
     try:
         return read_fields(",".join(given))
     except FieldsError as error:

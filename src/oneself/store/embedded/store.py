@@ -96,6 +96,8 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
             self._sweeper = ThreadPoolExecutor(1, "oneself-sweep")
             opened.callback(self._sweeper.shutdown)
             await self._recover(progress)
+            if not self._read_only:
+                self._state.hold()
             self._opened = opened.pop_all()
         if not self._read_only:
             self._follower = asyncio.create_task(self._follow())
@@ -255,7 +257,8 @@ class EmbeddedStore(Recovery, Sweeps, Identities):
                     return
                 self._frozen, self._active = self._active, Generation(self._active.position)
             frozen = self._frozen
-            await self._writer.write_tables(frozen, self._due)
+            with self._state.being_written():
+                await self._writer.write_tables(frozen, self._due)
             self._written = frozen.position
             self._frozen = None
             self._flushed.set()

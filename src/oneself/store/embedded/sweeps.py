@@ -80,7 +80,8 @@ class Sweeps(Files):
 
     async def drop_forgotten(self, after: bytes, limit: int) -> bytes | None:
         """Delete the rows of forgotten requests among the next keys."""
-        return await self._writer.drop_forgotten(after, self._swept.get(REQUESTS, 0), limit)
+        with self._state.being_written():
+            return await self._writer.drop_forgotten(after, self._swept.get(REQUESTS, 0), limit)
 
     async def _aside(self, look: Callable[..., T], path: Path, *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._sweeper, look, path, *arguments)
