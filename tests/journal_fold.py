@@ -320,7 +320,7 @@ class Tables:
             return
         for table, rows in expected_tables(fold).items():
             found = [tuple(row) for row in self._file.execute(f"SELECT * FROM {table}")]
-            if table == "profile":
+            if table == "profile":  # but for what batches say of them
                 found = [(*row[:3], msgspec.json.decode(row[3]), msgspec.json.decode(row[4])) for row in found]
             assert sorted(found, key=repr) == sorted(rows, key=repr), table
 

@@ -51,6 +51,8 @@ def tables_now(backend: Backend) -> dict[str, list[Any]]:
         where = " WHERE NOT released" if table == "guarded_value" else ""
         rows = asked(f"SELECT {columns} FROM {table}{where}", url=backend.url)
         tables[table] = sorted((_row(table, list(row)) for row in rows), key=repr)
+    people = dict(tables.pop("person"))
+    tables["profile"] = [(*row, people.get(row[0])) for row in tables["profile"]]
     return tables
 
 

@@ -291,7 +291,10 @@ DAMAGE = {
         "damaged",
     ),
     "profile": ("UPDATE profile SET held = '[]' WHERE mpid = (SELECT max(mpid) FROM profile)", "damaged"),
-    "person": ("UPDATE person SET body = '{' WHERE mpid = (SELECT max(mpid) FROM person)", "damaged"),
+    "person": (
+        "UPDATE profile SET person = '{' WHERE mpid = (SELECT max(mpid) FROM profile WHERE person != '')",
+        "damaged",
+    ),
 }
 
 

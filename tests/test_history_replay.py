@@ -94,7 +94,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 
 DAMAGE: dict[str, tuple[str, Where]] = {
     "a profile that is gone": ("DELETE FROM profile WHERE rowid = (SELECT max(rowid) FROM profile)", "profile"),
-    "a profile that nobody made": ("INSERT INTO profile VALUES(77, 'acme/production', 3, '{{}}', '{{}}')", "profile"),
+    "a profile that nobody made": (
+        "INSERT INTO profile VALUES(77, 'acme/production', 3, '{{}}', '{{}}', NULL)",
+        "profile",
+    ),
     "a profile of another time": ("UPDATE profile SET created = created + 1 WHERE mpid = {mpid}", "profile"),
     "a profile of another space": ("UPDATE profile SET space = 'acme/development' WHERE mpid = {mpid}", "profile"),
     "a value that is another": (

@@ -12,7 +12,7 @@ import pytest
 
 from oneself.errors import StoreDamaged
 from oneself.identity import AliasRow
-from oneself.profiles import WorkspaceProfile, Write, shown_of
+from oneself.profiles import Person, WorkspaceProfile, Write, shown_of
 from oneself.store import EmbeddedStore, Touched
 from oneself.store.embedded.schema import MIGRATIONS
 from store_factories import SPACE
@@ -32,7 +32,9 @@ def older_state(folder: Path, version: int) -> None:
         file.execute(alias, (SPACE,))
         if version > 1:
             user = """
-                INSERT INTO profile VALUES(7, ?, 1, '{"email":{"a@example.com":1}}', '{}');
+                INSERT INTO profile(mpid, space, created, held, more)
+                VALUES(7, ?, 1, '{"email":{"a@example.com":1}}', '{}');
+                INSERT INTO person VALUES(7, '{"first_seen_ms":1,"last_seen_ms":2,"stored_ms":3}');
                 INSERT INTO workspace_profile(mpid, workspace, body) VALUES(7, 'shop', ?)"""
             file.execute(user, (SPACE, msgspec.json.encode(KNOWN).decode()))
 
@@ -68,10 +70,10 @@ def test_users_of_an_older_version_are_as_they_were(tmp_path: Path, version: int
         await store.open()
         user, shown = await store.user(7, "shop"), await store.shown(7, "shop")
         assert user is not None
-        assert user.workspace == KNOWN
+        assert (user.person, user.workspace) == (Person(1, 2, 3), KNOWN)
         assert shown is not None
         assert shown.identities == [("email", "a@example.com")]
-        assert shown.workspace == shown_of(KNOWN)
+        assert (shown.person, shown.workspace) == (user.person, shown_of(KNOWN))
         assert (await store.parts([Touched(7, "shop", "")]))[0].workspace == KNOWN
         await store.close()
 

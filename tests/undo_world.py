@@ -133,7 +133,9 @@ def canonical(tables: dict[str, list[Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     held: dict[int, dict[str, int]] = {}
     removed = set()
-    for mpid, space, created, inline, _ in tables["profile"]:
+    people = []
+    for mpid, space, created, inline, _, person in tables["profile"]:
+        people += [(mpid, _plain(person))] if person is not None else []
         if space.startswith("/"):
             removed.add(mpid)
             assert json.loads(inline) == {}
@@ -142,7 +144,7 @@ def canonical(tables: dict[str, list[Any]]) -> dict[str, Any]:
         of |= {f"{type_} {value}": at for type_, values in json.loads(inline).items() for value, at in values.items()}
     for mpid, type_, value, position in tables["further_identity"]:
         held[mpid][f"{type_} {value}"] = position
-    found["profile"] = held
+    found["profile"], found["person"] = held, sorted(people)
     for table in tables.keys() - NOT_COMPARED - {"profile", "further_identity"}:
         rows = [tuple(_plain(cell) for cell in row) for row in tables[table]]
         if table == "alias":

@@ -146,6 +146,12 @@ MIGRATIONS = (
         through INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
-    # JSON: the attributes that have a value, by name (oneself.profiles.apart); empty in rows of before
-    "ALTER TABLE workspace_profile ADD COLUMN shown TEXT NOT NULL DEFAULT ''",
+    # What is known of a profile over all workspaces comes to stand beside what it holds (JSON: oneself.profiles.Person);
+    # the values of attributes beside what is known of their writes (JSON: oneself.profiles.apart; empty in old rows).
+    """
+    ALTER TABLE profile ADD COLUMN person TEXT;
+    UPDATE profile SET person = known.body FROM person AS known WHERE known.mpid = profile.mpid;
+    DROP TABLE person;
+    ALTER TABLE workspace_profile ADD COLUMN shown TEXT NOT NULL DEFAULT '';
+    """,
 )

@@ -86,25 +86,18 @@ _REQUESTS = """
     FROM carray(?1) AS wanted CROSS JOIN request AS r ON r.key = wanted.value
 """
 _PARTS = """
-    SELECT group_concat('[' || wanted.key || ',' || coalesce(p.body, 'null') || ','
+    SELECT group_concat('[' || wanted.key || ',' || coalesce(p.person, 'null') || ','
         || coalesce(nullif(w.shown, ''), 'null') || ',' || coalesce(w.body, 'null') || ','
         || coalesce(d.body, 'null') || ']', ',')
     FROM json_each(?1) AS wanted
-    LEFT JOIN person AS p ON p.mpid = wanted.value ->> 0
+    LEFT JOIN profile AS p ON p.mpid = wanted.value ->> 0
     LEFT JOIN workspace_profile AS w ON w.mpid = wanted.value ->> 0 AND w.workspace = wanted.value ->> 1
     LEFT JOIN device AS d
         ON d.mpid = wanted.value ->> 0 AND d.workspace = wanted.value ->> 1 AND d.name = wanted.value ->> 2
 """
 _USER = """
-    SELECT p.space, p.created, p.held, p.more, person.body, w.shown, w.body
-    FROM (SELECT ?1 AS mpid) AS asked
-    LEFT JOIN profile AS p ON p.mpid = asked.mpid
-    LEFT JOIN person ON person.mpid = asked.mpid
-    LEFT JOIN workspace_profile AS w ON w.mpid = asked.mpid AND w.workspace = ?2
-"""
-_SHOWN = """
-    SELECT p.space, p.created, p.held, p.more, person.body, w.shown, w.body FROM profile AS p
-    LEFT JOIN person ON person.mpid = p.mpid
+    SELECT p.space, p.created, p.held, p.more, p.person, w.shown, w.body
+    FROM profile AS p
     LEFT JOIN workspace_profile AS w ON w.mpid = p.mpid AND w.workspace = ?2 WHERE p.mpid = ?1
 """
 _FURTHER = """
@@ -309,16 +302,18 @@ class StateFile(DatabaseFile):
 
     def user(self, mpid: int, workspace: str) -> tuple[tuple[str, Profile] | None, Parts]:
         """Return ``(space, profile)`` of an MPID, None where there is none, and what a workspace knows of it."""
-        space, created, held, more, person, values, known = self._fetch(_USER, mpid, workspace)[0]
-        profile = None if space is None else (space, Profile(mpid, created, _held.decode(held), _more.decode(more)))
-        return profile, Parts(
+        rows = self._fetch(_USER, mpid, workspace)
+        if not rows:
+            return None, Parts()
+        space, created, held, more, person, values, known = rows[0]
+        return (space, Profile(mpid, created, _held.decode(held), _more.decode(more))), Parts(
             None if person is None else _person.decode(person),
             None if known is None else together(_values.decode(values) if values else None, _workspace.decode(known)),
         )
 
     def shown(self, mpid: int, workspace: str) -> ShownUser | None:
         """Return what a workspace shows of a profile, removed or not; None where there is none."""
-        rows = self._fetch(_SHOWN, mpid, workspace)
+        rows = self._fetch(_USER, mpid, workspace)
         if not rows:
             return None
         space, created, held, more, person, values, known = rows[0]

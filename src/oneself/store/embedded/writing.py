@@ -30,7 +30,8 @@ _PIECES = 50
 _json = msgspec.json.Encoder()
 
 _WRITE = {
-    "profile": """INSERT INTO profile SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value -> 4
+    "profile": """INSERT INTO profile(mpid, space, created, held, more)
+        SELECT value ->> 0, value ->> 1, value ->> 2, value -> 3, value -> 4
         FROM json_each(?) WHERE true ORDER BY 1
         ON CONFLICT (mpid) DO UPDATE SET space = excluded.space, held = excluded.held, more = excluded.more""",
     "unlinked": """DELETE FROM holder WHERE (key, position, mpid) IN
@@ -58,7 +59,9 @@ _WRITE = {
         value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
         FROM json_each(?)""",
     "input": "INSERT OR IGNORE INTO input SELECT value FROM json_each(?)",
-    "person": "INSERT OR REPLACE INTO person SELECT value ->> 0, value -> 1 FROM json_each(?) ORDER BY 1",
+    "person": """UPDATE profile SET person = known.body
+        FROM (SELECT value ->> 0 AS mpid, value -> 1 AS body FROM json_each(?) ORDER BY 1) AS known
+        WHERE profile.mpid = known.mpid""",
     "workspace_profile": """INSERT INTO workspace_profile(mpid, workspace, shown, body)
         SELECT value ->> 0, value ->> 1, value -> 2, value -> 3 FROM json_each(?) WHERE true ORDER BY 1
         ON CONFLICT (mpid, workspace) DO UPDATE SET shown = excluded.shown, body = excluded.body""",
@@ -74,7 +77,7 @@ _WRITE = {
         (SELECT value ->> 0, value ->> 1 FROM json_each(?))""",
     "expired_devices": """DELETE FROM device WHERE (mpid, workspace) IN
         (SELECT value ->> 0, value ->> 1 FROM json_each(?))""",
-    "gone_person": "DELETE FROM person WHERE mpid IN (SELECT value FROM json_each(?))",
+    "gone_person": "UPDATE profile SET person = NULL WHERE mpid IN (SELECT value FROM json_each(?))",
     "trimmed": """DELETE FROM activity WHERE (mpid, workspace, at_ms, position) IN
         (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?))""",
     "trimmed_some_time": """DELETE FROM activity WHERE (mpid, workspace, at_ms, position) IN

@@ -79,9 +79,13 @@ _READ: Final = {
     "batch": """SELECT b.position, b.checksum, CAST(b.body AS BLOB), CAST(e.body AS BLOB)
         FROM batch AS b LEFT JOIN entry AS e ON e.position = b.position ORDER BY b.position""",
     "profile": "SELECT mpid, space, created, held, more FROM profile ORDER BY mpid",
+    "person": "SELECT mpid, person FROM profile WHERE person IS NOT NULL ORDER BY mpid",
     "workspace_profile": "SELECT mpid, workspace, shown, body FROM workspace_profile ORDER BY mpid, workspace",
 }
 """What tells the rows of a table whose columns are not just the logical ones."""
+
+
+_COUNT: Final = {"person": "SELECT count(person) FROM profile"}
 
 
 def _select(table: Table) -> str:
@@ -149,7 +153,7 @@ class FolderTables(Tables):
         """Return how many rows a table has; of the journal's entries there is one for each position."""
         if table.name == "entry":
             return self.position
-        return int(await self._aside(self._one, table, f"SELECT count(*) FROM {table.name}"))
+        return int(await self._aside(self._one, table, _COUNT.get(table.name, f"SELECT count(*) FROM {table.name}")))
 
     async def rows(self, table: Table) -> AsyncIterator[Rows]:
         """Yield the rows of a table in the order of its key."""
@@ -312,13 +316,15 @@ _WRITTEN: Final[dict[str, Callable[[Row], Row]]] = {
     "batch": lambda row: (row[0], crc32(row[3]), row[3].decode()),
     "profile": _write_profile,
     "workspace_profile": _write_workspace,
-    "person": _body,
+    "person": lambda row: (row[1].decode(), row[0]),
     "device": _body,
     "loose": lambda row: (row[0], int(row[1])),
 }
 
 
 def _insert(table: Table) -> str:
+    if table.name == "person":
+        return "UPDATE profile SET person = ? WHERE mpid = ?"
     columns = _COLUMNS.get(table.name) or ", ".join(table.names)
     return f"INSERT INTO {table.name}({columns}) VALUES({', '.join('?' * (columns.count(',') + 1))})"
 
