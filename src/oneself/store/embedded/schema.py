@@ -146,8 +146,8 @@ MIGRATIONS = (
         through INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
-    # What is known of a profile over all workspaces comes to stand beside what it holds (JSON: oneself.profiles.Person);
-    # the values of attributes beside what is known of their writes (JSON: oneself.profiles.apart; empty in old rows).
+    # What is known of a profile over all workspaces comes to stand beside what it holds (oneself.profiles.Person), and
+    # the values of attributes beside what is known of their writes (oneself.profiles.apart; empty in old rows).
     """
     ALTER TABLE profile ADD COLUMN person TEXT;
     UPDATE profile SET person = known.body FROM person AS known WHERE known.mpid = profile.mpid;
