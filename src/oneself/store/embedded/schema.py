@@ -146,7 +146,7 @@ MIGRATIONS = (
         through INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
-    # What is known of a profile over all workspaces comes to stand beside what it holds (oneself.profiles.Person), and
+    # What is known of a profile over all workspaces comes to stand beside what it holds (profiles.Person), and
     # the values of attributes beside what is known of their writes (oneself.profiles.apart; empty in old rows).
     """
     ALTER TABLE profile ADD COLUMN person TEXT;
