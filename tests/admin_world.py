@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from engines import store_at
 from http_edge import BASIC, NOW, Answer, basic
 from oneself.config import ApiClient, Config, Input, Workspace
 from oneself.engine import Engine, adopt_policies
 from oneself.http import App, create_app
 from oneself.identity import PolicySettings, build
-from oneself.store import EmbeddedStore, Store
+from oneself.store import Store
 
 NOW_MS = NOW * 1000
 
@@ -248,7 +249,7 @@ def _scope(method: str, target: str, headers: dict[str, str]) -> dict[str, Any]:
 async def admin(folder: Path, store: Store | None = None, **changed: Any) -> AsyncIterator[World]:
     """A world at work on a folder, or on a store that is not open; ``changed`` are parts of its configuration."""
     settings = config(**changed)
-    store = store or EmbeddedStore(folder / "data")
+    store = store or store_at(folder / "data")
     await store.open()
     worlds: list[World] = []
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from engines import store_at
 from oneself.bulk import Counts, EngineTaker, Import, Job, Settings
 from oneself.config import Config, load
 from oneself.engine import Engine, adopt_policies
@@ -19,7 +20,7 @@ from oneself.engine.engine import clock_ms
 from oneself.engine.sources import sources_of
 from oneself.journal import BatchRecord, Entry
 from oneself.profiles import values_of
-from oneself.store import EmbeddedStore, Wanted
+from oneself.store import Store, Wanted
 
 CONFIG = """
 [[workspace]]
@@ -70,7 +71,7 @@ def configured(folder: Path, policy: str = "") -> Config:
 class Desk:
     """A folder's data, and a desk at which files are imported into it."""
 
-    def __init__(self, folder: Path, store: type[EmbeddedStore] = EmbeddedStore, policy: str = "") -> None:
+    def __init__(self, folder: Path, store: Callable[[Path], Store] = store_at, policy: str = "") -> None:
         self.folder = folder
         self.config = configured(folder, policy)
         self.rejects = folder / "rejects.jsonl"
@@ -143,7 +144,7 @@ def read_rejects(path: Path) -> list[dict[str, Any]]:
 
 async def batches_of(folder: Path) -> list[tuple[Entry, BatchRecord]]:
     """Return every batch of a folder that was taken in."""
-    store = EmbeddedStore(folder, read_only=True)
+    store = store_at(folder, read_only=True)
     await store.open()
     try:
         entries = {position: entry async for position, entry in store.entries()}
@@ -155,7 +156,7 @@ async def batches_of(folder: Path) -> list[tuple[Entry, BatchRecord]]:
 
 async def attributes_of(folder: Path, customers: Sequence[str], space: str) -> list[dict[str, Any] | None]:
     """Return the user attributes of customers in the workspace shop."""
-    store = EmbeddedStore(folder, read_only=True)
+    store = store_at(folder, read_only=True)
     await store.open()
     try:
         wanted = [("customerid", customer) for customer in customers]

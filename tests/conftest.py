@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from postgres_server import drop_schemas, take_back
+from engines import ENGINES, on_engine
+from postgres_server import drop_schemas, lent, take_back
 from web_pages import browser, certificate, chromium, node, page
 
 __all__ = ["browser", "certificate", "chromium", "node", "page"]
@@ -19,11 +20,29 @@ settings.register_profile("thorough", settings.get_profile("oneself"), max_examp
 settings.load_profile("oneself")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module that asks for it once on each storage engine."""
+    if getattr(metafunc.module, "BOTH_ENGINES", False):
+        if "storage" not in metafunc.fixturenames:
+            metafunc.fixturenames.insert(0, "storage")
+        metafunc.parametrize("storage", ENGINES, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def storage(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The engine that data is on, until another one has its turn."""
+    before = lent()
+    with on_engine(request.param):
+        yield request.param
+    take_back(before)
+
+
 @pytest.fixture(autouse=True)
 def _schemas() -> Iterator[None]:
     """Empty the schemas that a test used in PostgreSQL."""
+    before = lent()
     yield
-    take_back()
+    take_back(before)
 
 
 def pytest_sessionfinish() -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from journal_fold import Fold
+from oneself.store import Place
 from serving import START_SECONDS, Key, Server, free_port
 
 CONNECTIONS = 32
@@ -151,13 +152,14 @@ def launch(config: str, folder: Path, data: Path | None = None) -> Server:
     """Run `oneself serve` and wait until it is ready; who launches it ends it, as suits the test."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "oneself.toml").write_text(config)
+    data = data or folder / "data"
     log, port = folder / "serve.log", free_port()
     with log.open("ab") as output:
         process = subprocess.Popen(
-            serve_command(folder / "oneself.toml", data or folder / "data", port),
+            serve_command(folder / "oneself.toml", data, port),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=clean_environ(),
         )  # fmt: skip
-    server = Server(port, data or folder / "data", folder / "oneself.toml", log, None, {"server": KEY}, process)
+    server = Server(port, data, Place(data), folder / "oneself.toml", log, None, {"server": KEY}, process)
     deadline = time.monotonic() + START_SECONDS
     while not is_ready(server):
         if process.poll() is not None or time.monotonic() > deadline:

@@ -14,7 +14,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,9 +148,14 @@ def in_schema(name: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}search_path={quote(name)}"
 
 
-def take_back() -> None:
-    """Empty the schemas that a test has used, and drop its own."""
-    while _lent:
+def lent() -> tuple[int, int]:
+    """Return how many schemas are in use by now: some that go back, and some that are dropped."""
+    return len(_lent), len(_own)
+
+
+def take_back(but: tuple[int, int] = (0, 0)) -> None:
+    """Empty the schemas that a test has used, and drop its own, ``but`` so many that were in use before."""
+    while len(_lent) > but[0]:
         name = _lent.pop()
         tables_there = f"information_schema.tables WHERE table_schema = '{name}' AND table_type = 'BASE TABLE'"
         rows = asked(f"SELECT table_name FROM {tables_there}")
@@ -158,7 +164,7 @@ def take_back() -> None:
             emptied = [f'DELETE FROM "{name}"."{table}"' for table in sorted(tables)]
             asked("; ".join([*emptied, f'UPDATE "{name}".journal_head SET position = 0']), simple=True)
         _free.append(name)
-    while _own:
+    while len(_own) > but[1]:
         asked(f'DROP SCHEMA "{_own.pop()}" CASCADE')
 
 
@@ -180,6 +186,27 @@ def asked(statement: str, *, url: str = "", simple: bool = False) -> list[Any]:
         return rows
 
     return connected(run, url=url)
+
+
+@contextmanager
+def held(statement: str, *, url: str = "") -> Iterator[None]:
+    """Keep the locks that a statement takes while the block runs."""
+    holds, over = threading.Event(), threading.Event()
+
+    async def hold(connection: Any) -> None:
+        async with connection.transaction():
+            await connection.execute(statement)
+            holds.set()
+            await asyncio.to_thread(over.wait)
+
+    thread = threading.Thread(target=connected, args=(hold,), kwargs={"url": url})
+    thread.start()
+    try:
+        assert holds.wait(20)
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def connected(work: Callable[[Any], Awaitable[T]], *, url: str = "") -> T:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from oneself.journal import BatchRecord
 from oneself.profiles import Batch, Event
-from oneself.store import EmbeddedStore, QuarantinedBatch
+from oneself.store import QuarantinedBatch, Store
 from serving import Server, shop
 
 T = TypeVar("T")
@@ -67,9 +67,9 @@ def identities_of(profile: dict[str, Any], field: str = "user_identities") -> di
     return {one["type"]: one["value"] for one in profile[field]}
 
 
-def _looking(server: Server, look: Callable[[EmbeddedStore], Awaitable[T]]) -> T:
+def _looking(server: Server, look: Callable[[Store], Awaitable[T]]) -> T:
     async def run() -> T:
-        store = EmbeddedStore(server.data, read_only=True)
+        store = server.place.store(read_only=True)
         await store.open()
         try:
             return await look(store)
@@ -82,7 +82,7 @@ def _looking(server: Server, look: Callable[[EmbeddedStore], Awaitable[T]]) -> T
 def timeline(server: Server, mpid: int | str) -> list[Batch]:
     """Return the batches on a user's timeline, oldest first."""
 
-    async def look(store: EmbeddedStore) -> list[Batch]:
+    async def look(store: Store) -> list[Batch]:
         rows = await store.activity(int(mpid), "shop", limit=10_000)
         records = await store.batches([row.position for row in rows])
         return [batch for row in reversed(rows) if (batch := records[row.position].batch) is not None]

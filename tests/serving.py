@@ -30,8 +30,11 @@ from uuid import uuid4
 
 import httpx
 
+from engines import config_on, place_options
 from oneself.identity import Create, Identity, Link, Unlink
 from oneself.journal import Entry, decode
+from oneself.store import Place
+from postgres_server import asked, held
 
 START_SECONDS = 30
 STOP_SECONDS = 20
@@ -102,6 +105,7 @@ class Server:
 
     port: int
     data: Path
+    place: Place
     config: Path
     log: Path
     certificate: Certificate | None
@@ -121,6 +125,17 @@ class Server:
         for pid in (self.process.pid, *map(int, " ".join(started).split())):
             _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    @contextlib.contextmanager
+    def unable_to_write(self) -> Iterator[None]:
+        """Let nothing be made durable while the block runs: the disk is full, or the database locked."""
+        if self.place.database is not None:
+            with held("SELECT * FROM journal_head FOR UPDATE", url=self.place.database):
+                yield
+            return
+        self.let_files_grow((self.data / "journal.db-wal").stat().st_size)
+        yield
+        self.let_files_grow(resource.RLIM_INFINITY)
 
     @property
     def address(self) -> str:
@@ -149,7 +164,10 @@ class Server:
         return self.identity("identify", identities, more=more, read_only="true", return_matches="true")
 
     def journal(self) -> list[Entry]:
-        """Every decision so far, read from the data folder while the server runs."""
+        """Every decision so far, read while the server runs."""
+        if self.place.database is not None:
+            rows = asked("SELECT body FROM entry ORDER BY position", url=self.place.database)
+            return [decode(body) for (body,) in rows]
         with contextlib.closing(sqlite3.connect(f"file:{self.data}/journal.db?mode=ro", uri=True)) as file:
             return [decode(body) for (body,) in file.execute("SELECT body FROM entry ORDER BY position")]
 
@@ -215,8 +233,10 @@ def serving(
     """
     folder.mkdir(parents=True, exist_ok=True)
     config_file, data, log, port = folder / "oneself.toml", folder / "data", folder / "serve.log", port or free_port()
+    place: list[str] = []
+    if not tomllib.loads(config).get("database"):
+        config, place = config_on(config, data), place_options(data)
     config_file.write_text(config)
-    place = [] if tomllib.loads(config).get("database") else ["--data", str(data)]
     command = [sys.executable, "-m", "oneself", "serve", "--config", str(config_file), *place]
     command += ["--port", str(port), *options]
     if certificate:
@@ -225,7 +245,8 @@ def serving(
     with log.open("ab") as output:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ONESELF_")}
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ)
-    server = Server(port, data, config_file, log, certificate, inputs, process)
+    database = tomllib.loads(config).get("database")
+    server = Server(port, data, Place(data, database), config_file, log, certificate, inputs, process)
     try:
         _wait_until_ready(server)
         yield server

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from bulk_files import json_lines, written
 from bulk_world import Desk
+from engines import store_at
 from oneself.bulk import BulkError, Exported, Selection, batches, profiles
 from oneself.bulk.shapes import batch_document
 from oneself.bulk.writers import BATCHES, PROFILES, Columns
@@ -25,9 +26,11 @@ from oneself.engine import Call
 from oneself.engine.engine import clock_ms
 from oneself.identity import Request
 from oneself.profiles import Source, read_batch
-from oneself.store import EmbeddedStore, Store
+from oneself.store import Store
 from profile_world import NOW_MS, STAMP, change, custom, web_batch
 from test_profiles_convergence import DOCUMENTS, SOURCES
+
+BOTH_ENGINES = True
 
 Walk = Callable[[Store, Selection], AsyncIterator[Exported]]
 
@@ -45,7 +48,7 @@ def walked(desk: Desk, walk: Walk, **selected: Any) -> list[dict[str, Any]]:
 
 async def _walked(desk: Desk, walk: Walk, **selected: Any) -> list[Exported]:
     selected.setdefault("now_ms", clock_ms())
-    store = EmbeddedStore(desk.folder / "data", read_only=True)
+    store = store_at(desk.folder / "data", read_only=True)
     await store.open()
     try:
         selection = Selection(workspace=desk.config.workspaces[0], **selected)

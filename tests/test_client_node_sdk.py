@@ -18,11 +18,13 @@ from reading_back import events_of, identities_of, profile_of, readable_shop, se
 from serving import Certificate, Server, serving
 from web_pages import CLIENTS
 
+BOTH_ENGINES = True
+
 SENT_MS = int(time.time() * 1000) - 60_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, storage: str) -> Iterator[Server]:
     with serving(readable_shop(), tmp_path_factory.mktemp("node-sdk")) as server:
         yield server
 

@@ -24,6 +24,8 @@ from reading_back import (
 )
 from serving import Certificate, Server, serving
 
+BOTH_ENGINES = True
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the SDK's own code
     import mparticle
@@ -36,7 +38,7 @@ DEVICE = "5d1c6b3e-0000-4000-8000-000000000007"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, storage: str) -> Iterator[Server]:
     with serving(readable_shop(), tmp_path_factory.mktemp("python-sdk")) as server:
         yield server
 

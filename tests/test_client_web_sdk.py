@@ -14,6 +14,8 @@ import pytest
 from serving import Certificate, Server, serving, shop
 from web_pages import EVENTS, Browser, Device, calls, complaints
 
+BOTH_ENGINES = True
+
 ADA = {"customerid": "c-1", "email": "ada@example.com"}
 NEW_EMAIL = "ada.lovelace@example.org"
 

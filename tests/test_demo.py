@@ -12,13 +12,16 @@ import msgspec
 import pytest
 
 from engine_at_work import running
+from engines import store_at
 from histories import counted
 from oneself.demo import Inputs, fill
 from oneself.engine import Engine
 from oneself.identity import PRESETS, PolicySettings
 from oneself.profiles import values_of
-from oneself.store import EmbeddedStore, KnownUser
+from oneself.store import KnownUser, Store
 from profile_world import source
+
+BOTH_ENGINES = True
 
 NOW_MS = 1_795_294_533_000
 HOUR_MS = 3_600_000
@@ -35,7 +38,7 @@ def anyio_backend() -> str:
 
 class Shop(NamedTuple):
     engine: Engine
-    store: EmbeddedStore
+    store: Store
     inputs: Inputs
 
     async def play(self, now_ms: int = NOW_MS) -> int:
@@ -68,7 +71,7 @@ class Shop(NamedTuple):
 
 @asynccontextmanager
 async def open_shop(folder: Path, inputs: Inputs, strategy: str = "default") -> AsyncIterator[Shop]:
-    store = EmbeddedStore(folder)
+    store = store_at(folder)
     await store.open()
     try:
         scopes = {"acme": PolicySettings(strategy)}

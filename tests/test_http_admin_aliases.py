@@ -15,6 +15,8 @@ from admin_world import NOW_MS, POLICY, World, admin, event
 from oneself.engine import Call
 from oneself.identity import PolicySettings, Request, build
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 DAY_MS = 86_400_000

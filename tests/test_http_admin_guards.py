@@ -11,6 +11,8 @@ import pytest
 from admin_world import POLICY, World, admin
 from oneself.identity import PolicySettings, build
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 SCOPES = {"acme": msgspec.structs.replace(POLICY, max_known_profiles_per_value=2), "other": PolicySettings()}

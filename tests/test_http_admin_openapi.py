@@ -20,6 +20,8 @@ from oneself.http.openapi import document
 from profile_world import web_batch
 from serving import Server, serving, shop
 
+BOTH_ENGINES = True
+
 schema = schemathesis.openapi.from_dict(msgspec.json.decode(document())).include(path_regex="^/admin/workspaces")
 schema.config.generation.update(with_security_parameters=False)
 
@@ -43,7 +45,7 @@ class Filled:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+def filled(tmp_path_factory: pytest.TempPathFactory, storage: str) -> Iterator[Filled]:
     with serving(shop() + CLIENT, tmp_path_factory.mktemp("admin")) as server:
         asked = {"grant_type": "client_credentials", "client_id": "client", "client_secret": "client-secret"}
         token = str(server.client.post("/oauth/token", json=asked).json()["access_token"])

@@ -10,6 +10,8 @@ import pytest
 from admin_world import CLIENTS, NOW_MS, World, admin
 from oneself.config import ApiClient
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 ISOLATION = {"strategy": "profile_isolation", "junk_also": ["walk-in"]}

@@ -16,6 +16,8 @@ from oneself.engine import Call
 from oneself.http.admin import quarantine as limits
 from oneself.identity import Request, Upkeep
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 BAD = {"event_type": "custom_event", "data": {"event_name": "Bought", "custom_event_type": "other",

@@ -9,6 +9,8 @@ import pytest
 
 from admin_world import World, admin, event
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 TABLET = "a2c5e6f0-0000-4000-8000-000000000001"

@@ -12,6 +12,8 @@ from admin_world import NOW_MS, OTHER, OUTLET, POLICY, SHOP, admin, event
 from oneself.http.admin import users as search_limits
 from oneself.identity import build
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 HOUR_MS = 3_600_000

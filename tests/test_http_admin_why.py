@@ -10,6 +10,8 @@ import pytest
 from admin_world import World, admin
 from http_edge import basic
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 

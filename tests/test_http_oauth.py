@@ -21,6 +21,8 @@ from oneself.http.tokens import Tokens
 from oneself.http.wire import HttpError
 from serving import shop
 
+BOTH_ENGINES = True
+
 SECRET = "s3cret+with%25signs&="
 READER = ApiClient("reader", SECRET, ("shop",), ("profile:read",))
 ADMIN = ApiClient("admin", "admin-secret", ("shop",), ("admin",))

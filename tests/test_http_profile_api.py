@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from engine_at_work import running
+from engines import store_at
 from http_edge import Answer, ask_within, basic
 from oneself.config import ApiClient, Config, Input, Workspace
 from oneself.http import create_app
@@ -20,7 +21,9 @@ from oneself.http.profile_api import ProfileRoutes, UserProfile
 from oneself.http.tokens import ApiCaller, Tokens
 from oneself.http.wire import HttpError
 from oneself.identity import PolicySettings, build
-from oneself.store import EmbeddedStore
+from oneself.store import Store
+
+BOTH_ENGINES = True
 
 NOW_MS = 1_795_294_533_000
 DAY_MS = 86_400_000
@@ -77,7 +80,7 @@ BATCH: dict[str, Any] = {
 class World:
     """A server with two scopes; its clock stands still until a test moves it."""
 
-    def __init__(self, store: EmbeddedStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.now_ms = NOW_MS
         self.store = store
         self.tokens: dict[str, str] = {}
@@ -118,7 +121,7 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path) -> AsyncIterator[World]:
-    store = EmbeddedStore(folder / "data")
+    store = store_at(folder / "data")
     await store.open()
     made = World(store)
     mpids = itertools.chain((FIRST, SECOND), itertools.count(1)).__next__

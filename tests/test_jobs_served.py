@@ -11,6 +11,8 @@ from typing import Any
 from oneself.identity import AliasOutcome
 from serving import Server, serving, shop
 
+BOTH_ENGINES = True
+
 SECONDS = 30
 
 

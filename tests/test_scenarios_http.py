@@ -18,6 +18,8 @@ import pytest
 from oneself.identity import PRESETS, PolicySettings, build
 from serving import Server, serving, shop
 
+BOTH_ENGINES = True
+
 PAGE = (Path(__file__).parents[1] / "docs/strategies.md").read_text()
 
 INPUTS = "".join(

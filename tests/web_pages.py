@@ -185,7 +185,7 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def browser(node: str, chromium: str, certificate: Certificate) -> Iterator[Browser]:
+def browser(node: str, chromium: str, certificate: Certificate, storage: str) -> Iterator[Browser]:
     browser = Browser(node, chromium, certificate)
     yield browser
     browser.close()
