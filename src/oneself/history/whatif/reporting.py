@@ -83,7 +83,7 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
         after=Side(
             census.profiles_after(),
             sum(compress(census.requests_after, census.known)),
-            _answers(answered + newly, trial.after, len(trial.world.view.guarded)),
+            _answers(answered + newly, trial.after, len(trial.world.guarded)),
             census.largest_after(census.held),
             census.largest_after(census.requests_after),
         ),

@@ -94,7 +94,7 @@ class _Teller:
         self.shares: dict[tuple[bool, int], list[tuple[int, int]]] = {one: [] for one in wanted}
         befores = {number for recorded, number in wanted if recorded}
         afters = {number for recorded, number in wanted if not recorded}
-        for before, after, requests in census.tally.pairs() if wanted else ():
+        for before, after, requests in census.tally.pairs_of(befores, afters) if wanted else ():
             if before in befores:
                 self.shares[True, before].append((requests, after))
             if after in afters:
