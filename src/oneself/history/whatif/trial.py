@@ -14,7 +14,7 @@ import msgspec
 
 from oneself.history.numbers import Numbers
 from oneself.history.recorded import Recorded, Was
-from oneself.history.whatif.patterns import Pattern, Patterns, decide_pattern
+from oneself.history.whatif.patterns import Match, Pattern, Patterns, decide_pattern
 from oneself.history.whatif.tally import Tally
 from oneself.history.world import World
 from oneself.identity import (
@@ -155,7 +155,7 @@ class Trial:
         if match is None:
             self._decide(position, entry)
             return
-        (answer, known, links, refused, pattern), profiles, identities = match
+        (answer, known, links, refused, _), profiles, identities = match
         world, tally = self.world, self.tally
         self.decided += 1
         made = self._recorded(was) if was.changes or was.trace.dropped or was.trace.refused else 0
@@ -177,15 +177,19 @@ class Trial:
             tally.newly_answered[after] = tally.newly_answered.get(after, 0) + 1
             return
         if was.known != known or not tally.meets(number, after):
-            mapped = self._mapped(request)
-
-            def put_by() -> int:
-                sight = _Sight(pattern, [mpids[profile] for profile in profiles], mpids[after])
-                return self._put_by(position, mapped, None, sight)
-
-            self._count(number, after, request, put_by, turned=was.known != known)
+            self._differ(position, entry, match, number, after)
         if request.kind == "batch":
             self._batch(position, number, after)
+
+    def _differ(self, position: int, entry: Recorded, match: Match, number: int, after: int) -> None:
+        """Count a request with a pattern that stands on a pair which is not the only one of both profiles."""
+        mpids, request = self.tally.numbers.mpids, self._mapped(entry.request)
+
+        def put_by() -> int:
+            sight = _Sight(match[0].pattern, [mpids[profile] for profile in match[1]], mpids[after])
+            return self._put_by(position, request, None, sight)
+
+        self._count(number, after, request, put_by, turned=entry.decision.known != match[0].known)
 
     def _decide(self, position: int, entry: Recorded) -> None:
         """Decide an entry's request by itself."""
