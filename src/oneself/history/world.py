@@ -1,12 +1,12 @@
 """The whole identity state of a space in memory, for deciding long histories again (docs/replay.md).
 
-It is kept in arrays (``Links``). What a decision must see of it is made into a view for that decision alone.
+It is kept in arrays (``Links``). What a decision must see of it is made into a view for that decision alone; of the
+profiles in it those are kept ready that were seen lately.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from oneself.history.links import Links
@@ -40,6 +40,9 @@ __all__ = ["LARGE", "World"]
 LARGE: Final = 1 << 63
 """Stands among the bits of its types for a profile that holds much."""
 
+READY: Final = 50_000
+"""So many profiles are kept ready for decisions."""
+
 
 class World:
     """One space's identity state, whole.
@@ -56,6 +59,7 @@ class World:
         self.aliases = self._rest.aliases
         self.further = self._rest.further
         self._large: dict[int, Profile] = {}  # those with more links than are gone through for a decision
+        self._ready: dict[int, Profile] = {}  # by number, as long as they stay as they are
         self._aliases: dict[int, list[int]] = {}  # by source and destination: positions
 
     def __contains__(self, mpid: int) -> bool:
@@ -111,15 +115,22 @@ class World:
             self._put_aliases(view, prepared.aliases)
             return view
         view.guarded, view.further = self.guarded, self.further
-        mpids, most = self._numbers.mpids, HOLDERS_READ + 1 + len(prepared.request.changes)
+        most = HOLDERS_READ + 1 + len(prepared.request.changes)
+        if len(self._ready) > READY:
+            self._ready.clear()
+        ready, profiles = self._ready, view.profiles
+        profile_of, position, older = links.profile, links.position, links.older
         for identity in prepared.identities:
             rows = view.holders[identity] = []
-            for link in islice(links.holders(links.known(*identity)), most):
-                number = links.profile[link]
-                mpid = mpids[number]
-                rows.append((links.position[link], mpid))
-                if mpid not in view.profiles:
-                    view.profiles[mpid] = self._profile(number)
+            link = links.newest[links.known(*identity)]
+            while link and len(rows) < most:
+                number = profile_of[link]
+                profile = ready.get(number)
+                if profile is None:
+                    profile = ready[number] = self._profile(number)
+                rows.append((position[link], profile.mpid))
+                profiles[profile.mpid] = profile
+                link = older[link]
         self._put_profiles(view, prepared.mpids)
         return view
 
@@ -174,6 +185,7 @@ class World:
     def link(self, profile: int, identity: int, position: int) -> None:
         """Link a profile to an identity, by their numbers."""
         links = self.links
+        self._ready.pop(profile, None)
         if links.types[profile] >= LARGE or links.count[profile] >= INLINE_VALUES:
             type_ = links.names[links.type_of[identity]]
             self._resize(profile, Link(self._numbers.mpids[profile], type_, links.value_of[identity]), position)
@@ -187,6 +199,7 @@ class World:
     def _unlink(self, change: Unlink | Withdraw, position: int) -> None:
         links, profile = self.links, self._numbers.numbers.get(change.mpid, 0)
         links.unlink(profile, links.known(change.type, change.value))
+        self._ready.pop(profile, None)
         if links.types[profile] >= LARGE:
             self._resize(profile, change, position)
             links.types[profile] = LARGE | links.bits(self._large[profile].held)
@@ -209,6 +222,7 @@ class World:
         if isinstance(change, Restore):
             profile = numbers.get(change.mpid, 0)
             links.check(profile)
+            self._ready.pop(profile, None)
             if links.types[profile] >= LARGE or links.count[profile] >= INLINE_VALUES:
                 self._resize(profile, change, position)
             links.link_as_of(profile, links.number(links.place(change.type), change.value), change.linked)
@@ -219,6 +233,7 @@ class World:
             links.remove(number)
             links.types[number] = 0
             self._large.pop(number, None)
+            self._ready.pop(number, None)
         elif isinstance(change, Revive):
             links.make(self._numbers.of(change.mpid), change.created)
         else:
