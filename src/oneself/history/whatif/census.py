@@ -183,7 +183,7 @@ class Census:
 def _most(exists: Sequence[int], by: array[int], size: int) -> list[int]:
     """Return the numbers of those that exist and have most of something, of two with as many the first one first."""
     least = max(1, min(nlargest(_TOP, compress(by, exists)), default=0))
-    numbers = (number for number, value in enumerate(by) if value >= least and number < size and exists[number])
+    numbers = (number for number in compress(count(), map(least.__le__, by)) if number < size and exists[number])
     return nlargest(_TOP, numbers, lambda number: (by[number], -number))
 
 

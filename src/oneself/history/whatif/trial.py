@@ -160,12 +160,12 @@ class Trial:
         self.decided += 1
         made = self._recorded(was) if was.changes or was.trace.dropped or was.trace.refused else 0
         if answer >= 0:
-            after = profiles[answer]
+            after, link = profiles[answer], world.link
         else:
-            after = self._made(made)
+            after, link = self._made(made), world.links.link  # what it holds is of different types, and so not much
             world.links.make(after, position)
         for place in links:
-            world.link(after, identities[place], position)
+            link(after, identities[place], position)
         for why in refused:
             self.after.refused[why] += 1
         before, mpids = was.mpid, tally.numbers.mpids
