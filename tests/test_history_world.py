@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from identity_histories import History, histories, request_of
 from identity_world import NOW_MS
@@ -33,9 +34,9 @@ from oneself.identity import (
 SENTINEL = ("other", "shared")
 
 
-@given(history=histories())
-def test_a_world_decides_and_becomes_what_the_rules_say(history: History) -> None:
-    reference, world = Reference(history.policy), World()
+@given(history=histories(), ready=st.sampled_from((0, 2, 1_000)))
+def test_a_world_decides_and_becomes_what_the_rules_say(history: History, ready: int) -> None:
+    reference, world = Reference(history.policy), World(ready=ready)
     mpids: list[int] = []
     for code in history.codes:
         request = request_of(code, history.types, mpids)

@@ -51,7 +51,7 @@ class World:
     aliases by their positions, and ``further`` what profiles hold beyond their record, as in a ``View``.
     """
 
-    def __init__(self, numbers: Numbers | None = None) -> None:
+    def __init__(self, numbers: Numbers | None = None, ready: int = READY) -> None:
         self._numbers = Numbers() if numbers is None else numbers
         self.links = Links(self._numbers)
         self._rest = View()  # all that is no link
@@ -59,6 +59,7 @@ class World:
         self.aliases = self._rest.aliases
         self.further = self._rest.further
         self._large: dict[int, Profile] = {}  # those with more links than are gone through for a decision
+        self._most_ready = ready
         self._ready: dict[int, Profile] = {}  # by number, as long as they stay as they are
         self._aliases: dict[int, list[int]] = {}  # by source and destination: positions
 
@@ -116,7 +117,7 @@ class World:
             return view
         view.guarded, view.further = self.guarded, self.further
         most = HOLDERS_READ + 1 + len(prepared.request.changes)
-        if len(self._ready) > READY:
+        if len(self._ready) > self._most_ready:
             self._ready.clear()
         ready, profiles = self._ready, view.profiles
         profile_of, position, older = links.profile, links.position, links.older
