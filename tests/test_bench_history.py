@@ -20,6 +20,7 @@ from oneself.engine.policies import stored_policies
 from oneself.identity import Create, Decision
 from oneself.journal import Entry
 from oneself.store import EmbeddedStore
+from postgres_server import server
 
 REQUESTS = 2_000
 
@@ -65,13 +66,16 @@ def made_by(decision: Decision) -> int:
     return next((change.mpid for change in decision.changes if isinstance(change, Create)), 0)
 
 
-def test_a_tiny_run_prints_its_figures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_database", [False, True])
+def test_a_tiny_run_prints_its_figures(tmp_path: Path, on_database: bool) -> None:
     arguments = ["--requests", str(REQUESTS), "--decisions", "300", "--rounds", "1", "--folder", str(tmp_path)]
+    arguments += ["--database", server()] if on_database else []
     result = CliRunner().invoke(main, ["bench", "whatif", "--json", *arguments])
     assert result.exit_code == 0, result.output
     figures = json.loads(result.stdout)
     assert figures["errors"] == {}
     raw = figures["raw"]
+    assert ("server_version" in figures["conditions"]) == on_database
     assert [(one["strategy"], one["requests"], one["differs"]) for one in raw["trials"]] == [
         ("default", REQUESTS, False), ("profile_isolation", REQUESTS, True),
     ]  # fmt: skip

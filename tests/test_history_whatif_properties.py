@@ -207,12 +207,12 @@ async def assert_is(trial: Trial, store: Store) -> None:
         assert told is not None
         assert profile is not None
         held = [(type_, value, at) for type_, values in profile.held.items() for value, at in values.items()]
-        held += [(*identity, at) for (of, identity), at in world.view.further.items() if of == mpid]
+        held += [(*identity, at) for (of, identity), at in world.further.items() if of == mpid]
         assert sorted(told.identities) == sorted(held)
-        aliases = [row for row in world.view.aliases.values() if mpid in (row.source, row.destination)]
+        aliases = [row for row in world.aliases.values() if mpid in (row.source, row.destination)]
         assert await store.aliases(mpid) == sorted(aliases, key=lambda row: -row.position)
     guarded = {(type_, value) for type_, value, *_ in await store.guarded(trial.space)}
-    assert guarded == world.view.guarded
+    assert guarded == world.guarded
 
 
 def in_folder(check) -> None:  # type: ignore[no-untyped-def]

@@ -40,6 +40,8 @@ def history_figures(options: HistoryOptions, measured: HistoryMeasured) -> Figur
         Row("its undo", undone, "ms", undone / decided, "a decision", "<", _MOST_UNDO),
     ]
     told = "Rates are of one core's CPU time, the report included."
+    if options.database:
+        notes.append("Why, the decisions and their undo are on the database.")
     notes.append(f"Recording took {measured.record_seconds:.1f} s. {told}")
-    conditions = {**machine(), "rounds": options.rounds, "seed": options.seed}
+    conditions = {**machine(), **measured.durability, "rounds": options.rounds, "seed": options.seed}
     return Figures("whatif", rows, notes, errors, conditions, msgspec.to_builtins(measured, str_keys=True))

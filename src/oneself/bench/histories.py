@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from oneself.bench.databases import durability, filled_database
 from oneself.bench.fill import INPUT, SCOPE, SPACE, begin
 from oneself.bench.processes import ServerFailed
 from oneself.bench.recording import record
@@ -24,7 +25,7 @@ from oneself.history import life
 from oneself.history.undo.asked import Asked, carried_out, plan_asked
 from oneself.history.undo.report import UndoPlan
 from oneself.identity import IdentityChange, Request
-from oneself.store import EmbeddedStore
+from oneself.store import EmbeddedStore, Place, Store
 
 __all__ = [
     "TRIED", "HistoryMeasured", "HistoryOptions", "TrialReport", "measure_history", "medians",
@@ -34,6 +35,7 @@ __all__ = [
 TRIED: Final = ("default", "profile_isolation")
 """The strategies that the history is tried under: the one that it was recorded under, and another."""
 
+_SCHEMA: Final = "oneself_bench_whatif"
 _A_STEP: Final = 25_000  # requests
 _CHUNK: Final = 250
 _LIVES: Final = 9
@@ -41,12 +43,16 @@ _UNDONE: Final = 40
 
 
 class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How many ``requests`` to record, and ``decisions`` of one profile; ``folder`` is where data is made."""
+    """How many ``requests`` to record, and ``decisions`` of one profile; ``folder`` is where data is made.
+
+    Why and undo are measured in a schema of a ``database``, where there is one, else on a data folder.
+    """
 
     requests: int
     decisions: int = 10_000
     rounds: int = 3
     folder: Path | None = None
+    database: str = ""
     seed: int = 1
 
 
@@ -64,7 +70,8 @@ class HistoryMeasured(msgspec.Struct):
     """Every report of a run; ``record_seconds`` is what making the history took.
 
     ``why_ms`` are the times of telling the life of a profile with ``decisions``; ``decided_ms`` and ``undone_ms``
-    those of deciding and undoing, one after another, durably.
+    those of deciding and undoing, one after another, durably. ``durability`` has the settings of a database that say
+    when something is.
     """
 
     record_seconds: float = 0.0
@@ -73,6 +80,7 @@ class HistoryMeasured(msgspec.Struct):
     decisions: int = 0
     decided_ms: list[float] = []
     undone_ms: list[float] = []
+    durability: dict[str, str] = {}
 
 
 def planned_history_steps(options: HistoryOptions) -> int:
@@ -97,7 +105,13 @@ def measure_history(options: HistoryOptions, step: Callable[[int], None] = lambd
             for strategy in TRIED:
                 measured.trials.append(_tried(folder / "recorded", strategy))
                 step(a_pass)
-        asyncio.run(_on_a_store(folder / "store", options.decisions, measured))
+        place = Place(folder / "store")
+        asyncio.run(begin(place.folder))
+        if options.database:
+            url = stack.enter_context(filled_database(place.folder, options.database, _SCHEMA, lambda: None))
+            place = Place(place.folder, url)
+            measured.durability = durability(options.database)
+        asyncio.run(_on_a_store(place, options.decisions, measured))
         step(2)
     return measured
 
@@ -110,17 +124,17 @@ def _tried(folder: Path, strategy: str) -> TrialReport:
     return msgspec.json.decode(ran.stdout, type=TrialReport)
 
 
-async def _on_a_store(folder: Path, decisions: int, measured: HistoryMeasured) -> None:
+async def _on_a_store(place: Place, decisions: int, measured: HistoryMeasured) -> None:
     """Measure why of a profile that has been changed often, and undoing."""
-    await begin(folder)
-    store = EmbeddedStore(folder)
+    store = place.store()
     await store.open()
     try:
         engine = Engine(store, await stored_policies(store))
         await engine.start()
         try:
             mpid = await _hub(engine, decisions)
-            await store.flush()
+            if isinstance(store, EmbeddedStore):
+                await store.flush()
             for _ in range(_LIVES):
                 started = time.perf_counter()
                 told = await life(store, mpid)
@@ -149,7 +163,7 @@ async def _hub(engine: Engine, decisions: int) -> int:
     return mpid
 
 
-async def _undone(engine: Engine, store: EmbeddedStore, number: int, measured: HistoryMeasured) -> None:
+async def _undone(engine: Engine, store: Store, number: int, measured: HistoryMeasured) -> None:
     """Decide one request, and undo it."""
     started = time.perf_counter()
     user = {"customerid": f"u-{number}", "device_application_stamp": f"d-{number}"}

@@ -54,7 +54,6 @@ def record(folder: Path, requests: int, seed: int, step: Callable[[int], None] =
                 journal.append(group_of(group))
                 journal.sync()
                 journal.restart_log()
-                world.rest()
                 step(len(group))
                 group.clear()
     journal.close()

@@ -298,10 +298,19 @@ def scale(
     "--decisions", callback=_profiles, metavar="SIZE", default="10k", show_default=True, help="Of the one profile."
 )
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Figures are medians of these.")
+@click.option(
+    "--database",
+    envvar="ONESELF_BENCH_DATABASE",
+    metavar="URL",
+    default="",
+    help="Where to undo; else a data folder.",
+)
 @click.option("--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where data is made.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the mix of requests.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def whatif(requests: int, decisions: int, rounds: int, folder: Path | None, seed: int, as_json: bool) -> None:
+def whatif(
+    requests: int, decisions: int, rounds: int, database: str, folder: Path | None, seed: int, as_json: bool
+) -> None:
     """Record a history of the identity mix and try it under the same and another policy: requests a second.
 
     Then a profile with many decisions is told, and decisions are undone.
@@ -311,7 +320,9 @@ def whatif(requests: int, decisions: int, rounds: int, folder: Path | None, seed
       oneself bench whatif --requests 10m --rounds 1
     """
     configure("warning")
-    options = HistoryOptions(requests=requests, decisions=decisions, rounds=rounds, folder=folder, seed=seed)
+    options = HistoryOptions(
+        requests=requests, decisions=decisions, rounds=rounds, folder=folder, database=database, seed=seed
+    )
     with _measuring(planned_history_steps(options)) as step:
         measured = measure_history(options, step)
     _print(history_figures(options, measured), as_json)

@@ -112,8 +112,3 @@ class Fold:
         """Fold an entry in."""
         self.position = position
         self.spaces[entry.space].take(entry.decision, position)
-
-    def rest(self) -> None:
-        """Give back memory that can be spared; for between two entries, now and then."""
-        for space in self.spaces.values():
-            space.world.rest()

@@ -38,11 +38,9 @@ async def compare(fold: Fold, store: Store, findings: Findings, progress: Progre
             step = min(left, len(some) * fold.position // total)
             left -= step
             progress(step)
-            space.world.rest()
         for identity_chunk in _chunks({*space.world.identities(), *space.once_held}):
             await live.holders(identity_chunk)
             identities += len(identity_chunk)
-            space.world.rest()
     progress(left)
     return profiles, identities
 
@@ -57,7 +55,7 @@ class _Live:
         self.store = store
         self.findings = findings
         self._further: dict[int, list[tuple[str, str, int]]] = {}  # what profiles hold beyond their record
-        for (mpid, identity), at in space.world.view.further.items():
+        for (mpid, identity), at in space.world.further.items():
             self._further.setdefault(mpid, []).append((*identity, at))
 
     async def guards(self) -> None:
@@ -79,7 +77,7 @@ class _Live:
 
     async def aliases(self) -> None:
         """Compare the aliases of every profile that has some."""
-        rows = self.world.view.aliases
+        rows = self.world.aliases
         by_mpid: dict[int, list[AliasRow]] = {}
         for row in rows.values():
             for mpid in {row.source, row.destination}:

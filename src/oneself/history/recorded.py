@@ -51,11 +51,11 @@ class Was(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """An entry of the journal; ``request`` is the JSON of an ``oneself.identity.Request``."""
+    """An entry of the journal."""
 
     at_ms: int
     space: str
-    request: msgspec.Raw
+    request: Request
     decision: Was
     policy: int = 0
 

@@ -80,7 +80,6 @@ async def _take(chunk: list[tuple[int, Entry]], again: _Again, store: Store, for
         if entry.request_id and position > forgotten:
             made = batch_key if entry.request.kind == "batch" else request_key
             keys[position] = made(entry.input, entry.request_id)
-    again.fold.rest()
     if keys:
         answered = (await store.read({}, list(keys.values()))).answered
         for position, key in keys.items():

@@ -1,36 +1,32 @@
 """The whole identity state of a space in memory, for deciding long histories again (docs/replay.md).
 
-It is the state that ``oneself.identity`` works on: requests are decided over one ``View`` that has everything,
-so that nothing is read or copied for them. What has not been touched for some time is kept packed, in about a
-third of the memory.
+It is kept in arrays (``Links``). What a decision must see of it is made into a view for that decision alone; of the
+profiles in it those are kept ready that were seen lately.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-import msgspec
-
+from oneself.history.links import Links
 from oneself.history.numbers import Numbers
 from oneself.identity import (
     HOLDERS_READ,
+    INLINE_VALUES,
     Alias,
     Change,
     Create,
     Decision,
-    Guard,
     Identity,
     Link,
     Policy,
     Prepared,
     Profile,
-    Reguard,
-    Release,
     Remove,
     Request,
     Restore,
+    Revive,
     Unlink,
     View,
     Withdraw,
@@ -39,96 +35,61 @@ from oneself.identity import (
     prepare,
 )
 
-__all__ = ["UNPACKED", "World"]
+__all__ = ["LARGE", "World"]
 
-UNPACKED = 1_000_000
-"""So many profiles and identities are kept ready; with more, all are packed."""
+LARGE: Final = 1 << 63
+"""Stands among the bits of its types for a profile that holds much."""
 
-_CROWD = 4 * HOLDERS_READ
-"""Of the holders of one value so many are kept ready, those that were linked most recently."""
-
-_BLOCK = 4_096
-
-_Rows = list[tuple[int, int]]
-_Held = tuple[int, dict[str, dict[str, int]], dict[str, int]]
-
-_pack = msgspec.msgpack.Encoder().encode
-_profile = msgspec.msgpack.Decoder(_Held).decode
-_rows = msgspec.msgpack.Decoder(_Rows).decode
-
-
-_NOBODY: _Rows = []
-"""The holders of an identity that nobody holds; never changed, as changes make new lists."""
-
-_NO_MORE: Final[dict[str, int]] = {}
+READY: Final = 50_000
+"""So many profiles are kept ready for decisions."""
 
 
 class World:
     """One space's identity state, whole.
 
-    ``view`` is the state as the core sees it, but for what is packed. ``settled`` has the key of a request
-    (``settle``) by the number of a profile, 0 where there is none: it stands as long as the profile is the answer
-    to that request, without a change.
+    ``links`` has the profiles and who holds what. ``guarded`` are the guarded values, ``aliases`` the accepted
+    aliases by their positions, and ``further`` what profiles hold beyond their record, as in a ``View``.
     """
 
-    def __init__(self, numbers: Numbers | None = None, unpacked: int = UNPACKED) -> None:
-        self.view = View()
-        self.settled = array("q", [0])
-        self._limit = unpacked
+    def __init__(self, numbers: Numbers | None = None, ready: int = READY) -> None:
         self._numbers = Numbers() if numbers is None else numbers
-        self._packed: list[bytes] = []  # the profiles by their numbers, empty where there is none
-        self._count = 0  # of them
-        self._holders: dict[str, dict[str, int | bytes]] = {}  # by type and value: the only one's number, or all rows
-        self._crowds: dict[Identity, _Rows] = {}  # the holders beyond those that are ready, oldest first
+        self.links = Links(self._numbers)
+        self._rest = View()  # all that is no link
+        self.guarded = self._rest.guarded
+        self.aliases = self._rest.aliases
+        self.further = self._rest.further
+        self._large: dict[int, Profile] = {}  # those with more links than are gone through for a decision
+        self._most_ready = ready
+        self._ready: dict[int, Profile] = {}  # by number, as long as they stay as they are
         self._aliases: dict[int, list[int]] = {}  # by source and destination: positions
 
     def __contains__(self, mpid: int) -> bool:
-        return mpid in self.view.profiles or bool(self._packed_of(mpid))
+        number = self._numbers.numbers.get(mpid, 0)
+        return number < len(self.links.created) and self.links.created[number] > 0
 
     def __len__(self) -> int:
-        return self._count + sum(1 for mpid in self.view.profiles if not self._packed_of(mpid))
+        return len(self.links.created) - self.links.created.count(0)
 
     def profile(self, mpid: int) -> Profile | None:
         """Return a profile."""
-        found = self.view.profiles.get(mpid)
-        return found or self._unpack_profile(mpid)
+        return self._profile(self._numbers.numbers[mpid]) if mpid in self else None
 
     def profiles(self) -> Iterator[Profile]:
-        """Yield every profile, in no order."""
-        ready = self.view.profiles
-        yield from ready.values()
-        for mpid, packed in zip(self._numbers.mpids, self._packed, strict=False):
-            if packed and mpid not in ready:
-                yield Profile(mpid, *_profile(packed))
+        """Yield every profile."""
+        for number, created in enumerate(self.links.created):
+            if created:
+                yield self._profile(number)
 
-    def sizes(self, types: Collection[str]) -> Iterator[tuple[int, int, bool]]:
-        """Yield of every profile its number, how many identities it holds, and whether one has some type."""
-        types, number_of = frozenset(types), self._numbers.of
-        for profile in self.profiles():
-            held, count = profile.held, 0
-            for values in held.values():
-                count += len(values)
-            if profile.more:
-                count += sum(profile.more.values())
-            yield number_of(profile.mpid), count, not types.isdisjoint(held)
-
-    def holders(self, identity: Identity) -> _Rows:
+    def holders(self, identity: Identity) -> list[tuple[int, int]]:
         """Return ``(position, mpid)`` of every holder of an identity, most recently linked first."""
-        self._ready(identity)
-        rows = self.view.holders.get(identity, _NOBODY)
-        crowd = self._crowds.get(identity, ())
-        if not crowd:
-            return rows
-        return sorted([*rows, *(row for row in crowd if self._is_linked(identity, row))], reverse=True)
+        links, mpids = self.links, self._numbers.mpids
+        return [(links.position[link], mpids[links.profile[link]]) for link in links.holders(links.known(*identity))]
 
     def identities(self) -> Iterator[Identity]:
-        """Yield every identity that somebody holds, and some that nobody does any more, in no order."""
-        ready = self.view.holders
-        yield from ready
-        for type_, packed in self._holders.items():
-            for value in packed:
-                if (type_, value) not in ready:
-                    yield type_, value
+        """Yield every identity that somebody holds, and those that nobody does any more."""
+        for type_, values in zip(self.links.names, self.links.of_type, strict=True):
+            for value in values:
+                yield type_, value
 
     def linked_at(self, mpid: int, identity: Identity) -> int:
         """Return the position at which a profile was linked to an identity that it holds.
@@ -139,7 +100,7 @@ class World:
         if profile is None:
             raise KeyError(mpid)
         at = profile.held[identity[0]].get(identity[1])
-        return self.view.further[mpid, identity] if at is None else at
+        return self.further[mpid, identity] if at is None else at
 
     # -- deciding ----------------------------------------------------------------------------------------------
 
@@ -150,233 +111,134 @@ class World:
 
     def seen(self, prepared: Prepared) -> View:
         """Return a view that has all that a prepared request must see."""
+        view, links = View(), self.links
         if prepared.aliases:
-            return self._about(prepared.aliases)
-        if self._count or self._crowds:
-            margin = HOLDERS_READ + 1 + len(prepared.request.changes)
-            for identity in prepared.identities:
-                self._ready(identity)
-                if identity in self._crowds:
-                    self._refill(identity, margin)
-            for mpid in prepared.mpids:
-                self.profile(mpid)
-        holders = self.view.holders
+            self._put_aliases(view, prepared.aliases)
+            return view
+        view.guarded, view.further = self.guarded, self.further
+        most = HOLDERS_READ + 1 + len(prepared.request.changes)
+        if len(self._ready) > self._most_ready:
+            self._ready.clear()
+        ready, profiles = self._ready, view.profiles
+        profile_of, position, older = links.profile, links.position, links.older
         for identity in prepared.identities:
-            if identity not in holders:
-                holders[identity] = _NOBODY
-        return self.view
+            rows = view.holders[identity] = []
+            link = links.newest[links.known(*identity)]
+            while link and len(rows) < most:
+                number = profile_of[link]
+                profile = ready.get(number)
+                if profile is None:
+                    profile = ready[number] = self._profile(number)
+                rows.append((position[link], profile.mpid))
+                profiles[profile.mpid] = profile
+                link = older[link]
+        self._put_profiles(view, prepared.mpids)
+        return view
 
-    def sole_holder(self, identities: Sequence[Identity]) -> Profile | None:
-        """Return the profile that holds every one of some identities alone, none of which is guarded, if one does."""
-        view, packed, found = self.view, self._count, 0
-        for identity in identities:
-            if packed:
-                self._ready(identity)
-            rows = view.holders.get(identity, _NOBODY)
-            if len(rows) != 1 or (view.guarded and identity in view.guarded) or identity in self._crowds:
-                return None
-            if rows[0][1] != found:
-                if found:
-                    return None
-                found = rows[0][1]
-        return view.profiles[found] if found else None
-
-    def settle(self, mpid: int, key: int) -> None:
-        """Mark a profile as the answer to a request whose identities it holds alone, and that changes nothing.
-
-        The same request then has the same answer until the profile, or who holds one of the identities, changes; a
-        guard counts as a change of its holder.
-        """
-        number = self._numbers.of(mpid)
-        if number >= len(self.settled):
-            self.settled.frombytes(bytes(8 * (len(self._numbers) + _BLOCK - len(self.settled))))
-        self.settled[number] = key
-
-    def _unsettle(self, mpid: int) -> None:
-        number = self._numbers.numbers.get(mpid, 0)
-        if number < len(self.settled):
-            self.settled[number] = 0
-
-    def is_unheard(self, identities: Iterable[Identity]) -> bool:
-        """Tell whether nobody holds any of some identities, and none of them is guarded."""
-        ready, packed, guarded = self.view.holders, self._holders, self.view.guarded
-        for identity in identities:
-            if ready.get(identity) or (guarded and identity in guarded):
-                return False
-            if packed and identity not in ready and identity[1] in packed.get(identity[0], ()):
-                return False
-        return True
-
-    def make(self, mpid: int, identities: Sequence[Identity], position: int) -> None:
-        """Make a profile that holds identities of different types, which nobody holds, as its changes would."""
-        holders = self.view.holders
+    def _profile(self, number: int) -> Profile:
+        """Return the profile of a number."""
+        links = self.links
+        if links.types[number] >= LARGE:
+            return self._large[number]
         held: dict[str, dict[str, int]] = {}
-        for identity in identities:
-            held[identity[0]] = {identity[1]: position}
-            holders[identity] = [(position, mpid)]
-        self.view.profiles[mpid] = Profile(mpid, position, held, _NO_MORE)
+        for link in links.held(number):
+            identity = links.identity[link]
+            values = held.setdefault(links.names[links.type_of[identity]], {})
+            values[links.value_of[identity]] = links.position[link]
+        return Profile(self._numbers.mpids[number], links.created[number], held, {})
+
+    def _put_profiles(self, view: View, mpids: Iterable[int]) -> None:
+        for mpid in mpids:
+            profile = self.profile(mpid)
+            if profile is not None:
+                view.profiles[mpid] = profile
+
+    def _put_aliases(self, view: View, positions: Iterable[int]) -> None:
+        """Put some aliases in a view, those that could stand against them, and their profiles."""
+        every = self.aliases
+        for position in positions:
+            row = every.get(position)
+            for mpid in () if row is None else (row.source, row.destination):
+                self._put_profiles(view, (mpid,))
+                view.aliases.update((at, every[at]) for at in self._aliases[mpid])
+
+    # -- changing ----------------------------------------------------------------------------------------------
 
     def keep(self, changes: Sequence[Change], position: int) -> bool:
         """Make the changes of a decision, which may be one that this state was not asked for.
 
-        Tells whether they are all new profiles and identities of profiles.
+        Tells whether they are all new profiles and identities of profiles. Raises ``KeyError`` where one touches
+        what is not there.
         """
-        view, ordinary, created = self.view, True, 0
-        packed = self._count > 0
+        ordinary = True
         for change in changes:
-            kind = type(change)
-            if kind is Create:
-                created = cast(Create, change).mpid
-                apply(view, change, position)
-            elif kind is Link or kind is Unlink:
-                change = cast("Link | Unlink", change)
-                identity = (change.type, change.value)
-                if packed:
-                    self._ready(identity)
-                    self.profile(change.mpid)
-                if change.mpid != created:
-                    self._unsettle(change.mpid)
-                rows = view.holders.get(identity)
-                if rows and len(rows) == 1:
-                    self._unsettle(rows[0][1])
-                apply(view, change, position)
-                if rows and len(rows) >= _CROWD:
-                    self._spill(identity)
+            if type(change) is Link:
+                self._link(change, position)
+            elif type(change) is Create:
+                self.links.make(self._numbers.of(change.mpid), position)
+            elif type(change) is Unlink:
+                self._unlink(change, position)
             else:
                 ordinary = False
                 self._keep_rare(change, position)
-                apply(view, change, position)
         return ordinary
 
-    def _keep_rare(self, change: Change, position: int) -> None:
-        """Get ready for a change that is neither a new profile nor one of a profile's identities."""
-        if isinstance(change, Restore | Withdraw | Remove):
-            self._keep_revision(change)
-        elif isinstance(change, Guard | Release | Reguard):
-            identity = (change.type, change.value)
-            self._ready(identity)
-            rows = self.view.holders.get(identity, _NOBODY)
-            if len(rows) == 1:
-                self._unsettle(rows[0][1])
-        elif isinstance(change, Alias):
-            for mpid in {change.source, change.destination}:
-                self._aliases.setdefault(mpid, []).append(position)
+    def link(self, profile: int, identity: int, position: int) -> None:
+        """Link a profile to an identity, by their numbers."""
+        links = self.links
+        self._ready.pop(profile, None)
+        if links.types[profile] >= LARGE or links.count[profile] >= INLINE_VALUES:
+            type_ = links.names[links.type_of[identity]]
+            self._resize(profile, Link(self._numbers.mpids[profile], type_, links.value_of[identity]), position)
+        links.link(profile, identity, position)
 
-    def _keep_revision(self, change: Restore | Withdraw | Remove) -> None:
-        """Get ready for a change that an undo makes to what was."""
-        self.profile(change.mpid)
-        self._unsettle(change.mpid)
-        if isinstance(change, Remove):
-            if self._packed_of(change.mpid):
-                self._packed[self._numbers.numbers[change.mpid]] = b""
-                self._count -= 1
-            return
-        identity = (change.type, change.value)
-        self._ready(identity)
-        for _, mpid in self.view.holders.get(identity, _NOBODY):
-            self._unsettle(mpid)
+    def _link(self, change: Link, position: int) -> None:
+        profile = self._numbers.numbers.get(change.mpid, 0)
+        self.links.check(profile)
+        self.link(profile, self.links.number(self.links.place(change.type), change.value), position)
 
-    def rest(self) -> bool:
-        """Pack everything where more than the limit is ready; tell whether that was done."""
-        view = self.view
-        if len(view.profiles) + len(view.holders) <= self._limit:
-            return False
-        numbers, all_packed = self._numbers, self._packed
-        for mpid, profile in view.profiles.items():
-            number = numbers.of(mpid)
-            if number >= len(all_packed):
-                all_packed += [b""] * (len(numbers) + 1 - len(all_packed))
-            self._count += not all_packed[number]
-            all_packed[number] = _pack((profile.created, profile.held, profile.more))
-        for identity, rows in view.holders.items():
-            of_type = self._holders.setdefault(identity[0], {})
-            if len(rows) == 1:
-                of_type[identity[1]] = numbers.of(rows[0][1])
-            elif rows:
-                of_type[identity[1]] = _pack(rows)
-            else:
-                of_type.pop(identity[1], None)
-        view.profiles.clear()
-        view.holders.clear()
-        return True
-
-    # -- what is packed ----------------------------------------------------------------------------------------
-
-    def _unpack_profile(self, mpid: int) -> Profile | None:
-        packed = self._packed_of(mpid)
-        if not packed:
-            return None
-        profile = self.view.profiles[mpid] = Profile(mpid, *_profile(packed))
-        return profile
-
-    def _packed_of(self, mpid: int) -> bytes:
-        number = self._numbers.numbers.get(mpid, 0)
-        return self._packed[number] if number < len(self._packed) else b""
-
-    def _ready(self, identity: Identity) -> None:
-        """Have the holders of an identity in the view, and their profiles."""
-        if identity in self.view.holders:
-            return
-        of_type = self._holders.get(identity[0])
-        packed = None if of_type is None else of_type.get(identity[1])
-        if packed is None:
-            return
-        if isinstance(packed, bytes):
-            self._put(identity, _rows(packed))
+    def _unlink(self, change: Unlink | Withdraw, position: int) -> None:
+        links, profile = self.links, self._numbers.numbers.get(change.mpid, 0)
+        links.unlink(profile, links.known(change.type, change.value))
+        self._ready.pop(profile, None)
+        if links.types[profile] >= LARGE:
+            self._resize(profile, change, position)
+            links.types[profile] = LARGE | links.bits(self._large[profile].held)
         else:
-            mpid = self._numbers.mpids[packed]
-            self.view.holders[identity] = [(self.linked_at(mpid, identity), mpid)]
+            held = {links.names[links.type_of[links.identity[link]]] for link in links.held(profile)}
+            links.types[profile] = links.bits(held)
 
-    def _put(self, identity: Identity, rows: _Rows) -> None:
-        self.view.holders[identity] = rows
-        ready = self.view.profiles
-        for _, mpid in rows:
-            if mpid not in ready:
-                self._unpack_profile(mpid)
+    def _resize(self, profile: int, change: Link | Restore | Unlink | Withdraw, position: int) -> None:
+        """Make a change of a profile that holds much, or is about to, in what decisions see of it."""
+        part = View()
+        part.further = self.further
+        part.profiles[change.mpid] = self._profile(profile)
+        apply(part, change, position)
+        self._large[profile] = part.profiles[change.mpid]
+        self.links.types[profile] |= LARGE
 
-    # -- values with a crowd of holders ------------------------------------------------------------------------
-
-    def _spill(self, identity: Identity) -> None:
-        """Take those holders of a value out of the view that were linked longest ago; no decision looks at them."""
-        rows = self.view.holders[identity]
-        keep = _CROWD // 2
-        self._crowds.setdefault(identity, []).extend(reversed(rows[keep:]))
-        self.view.holders[identity] = rows[:keep]
-
-    def _refill(self, identity: Identity, least: int) -> None:
-        """Have so many holders of a value in the view, as far as there are."""
-        rows, crowd = self.view.holders[identity], self._crowds[identity]
-        if len(rows) >= least:
-            return
-        rows = list(rows)
-        while crowd and len(rows) < least + HOLDERS_READ:
-            row = crowd.pop()
-            if self._is_linked(identity, row):
-                rows.append(row)
-        self._put(identity, rows)
-        if not crowd:
-            del self._crowds[identity]
-
-    def _is_linked(self, identity: Identity, row: tuple[int, int]) -> bool:
-        """Tell whether a holder that was taken out of the view still holds the value by that link."""
-        position, mpid = row
-        profile = self.profile(mpid)
-        assert profile is not None
-        at = profile.held.get(identity[0], {}).get(identity[1])
-        return (self.view.further.get((mpid, identity)) if at is None else at) == position
-
-    # -- aliases -----------------------------------------------------------------------------------------------
-
-    def _about(self, positions: Iterable[int]) -> View:
-        """Return a view of some aliases, of those that could stand against them, and of their profiles."""
-        view, every = View(), self.view.aliases
-        for position in positions:
-            row = every.get(position)
-            if row is None:
-                continue
-            for mpid in (row.source, row.destination):
-                profile = self.profile(mpid)
-                if profile is not None:
-                    view.profiles[mpid] = profile
-                view.aliases.update((at, every[at]) for at in self._aliases[mpid])
-        return view
+    def _keep_rare(self, change: Change, position: int) -> None:
+        """Make a change that is neither a new profile nor one of a profile's identities."""
+        links, numbers = self.links, self._numbers.numbers
+        if isinstance(change, Restore):
+            profile = numbers.get(change.mpid, 0)
+            links.check(profile)
+            self._ready.pop(profile, None)
+            if links.types[profile] >= LARGE or links.count[profile] >= INLINE_VALUES:
+                self._resize(profile, change, position)
+            links.link_as_of(profile, links.number(links.place(change.type), change.value), change.linked)
+        elif isinstance(change, Withdraw):
+            self._unlink(change, position)
+        elif isinstance(change, Remove):
+            number = numbers.get(change.mpid, 0)
+            links.remove(number)
+            links.types[number] = 0
+            self._large.pop(number, None)
+            self._ready.pop(number, None)
+        elif isinstance(change, Revive):
+            links.make(self._numbers.of(change.mpid), change.created)
+        else:
+            if isinstance(change, Alias):
+                for mpid in {change.source, change.destination}:
+                    self._aliases.setdefault(mpid, []).append(position)
+            apply(self._rest, change, position)

@@ -16,6 +16,7 @@ from oneself.history.undo.split import plan_split
 from oneself.history.whatif.trials import Progress
 from oneself.identity import IDENTITY_TYPES, Identity, Later, Policy, Undo
 from oneself.identity.values import normalise
+from oneself.journal import Entry
 from oneself.store import Store, is_removed
 
 __all__ = ["Asked", "AskedSplit", "carried_out", "identity_of", "plan_asked", "plan_asked_split"]
@@ -72,8 +73,9 @@ async def plan_asked(
         [positions] = found.values()
         what = Undo(positions, later=asked.later, input=asked.input, first=span.first, last=span.last)
         return await plan_undo(store, what, mpids=mpids, progress=progress)
-    position = await _position(store, asked)
-    return await plan_undo(store, Undo((position,), later=asked.later), mpids=mpids, progress=progress)
+    position, entry = await _decision(store, asked)
+    what = Undo((position,), later=asked.later)
+    return await plan_undo(store, what, mpids=mpids, progress=progress, known={position: entry})
 
 
 async def plan_asked_split(
@@ -116,8 +118,8 @@ def identity_of(text: str) -> Identity:
     return type_, value
 
 
-async def _position(store: Store, asked: Asked) -> int:
-    """Return the position of the decision that is meant."""
+async def _decision(store: Store, asked: Asked) -> tuple[int, Entry]:
+    """Return the position of the decision that is meant, and its entry."""
     name = asked.decision
     positions: Sequence[int] = await store.find_request(name)
     if not positions and _NUMBER.fullmatch(name) and int(name) <= store.position:
@@ -129,7 +131,7 @@ async def _position(store: Store, asked: Asked) -> int:
     if len(entries) > 1:
         listed = ", ".join(f"{at} ({entry.input})" for at, entry in sorted(entries.items()))
         raise NotUndone(f"Several inputs used the request id {name}; give the decision: {listed}.")
-    return next(iter(entries))
+    return next(iter(entries.items()))
 
 
 def _allowed(space: str, asked: Asked) -> bool:

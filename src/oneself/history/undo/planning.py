@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -65,14 +64,21 @@ class NotThere(NotUndone):
 
 
 async def plan_undo(
-    store: Store, asked: Undo, *, mpids: Callable[[int], int], progress: Progress = lambda _: None
+    store: Store,
+    asked: Undo,
+    *,
+    mpids: Callable[[int], int],
+    progress: Progress = lambda _: None,
+    known: Mapping[int, Entry] | None = None,
 ) -> UndoPlan:
     """Plan to undo the decisions at some positions, all of one space.
 
     ``mpids`` draws the MPID of a user whom the decision at a position comes to make when it is made again;
-    ``progress`` is told of entries that were read. Raises ``NotUndone``.
+    ``progress`` is told of entries that were read. ``known`` are the entries of the decisions, where they were read
+    before. Raises ``NotUndone``.
     """
-    entries, policies = await asyncio.gather(store.entries_at(asked.positions), policies_of(store))
+    entries = await store.entries_at(asked.positions) if known is None else known
+    policies = await policies_of(store)
     missing = [position for position in asked.positions if position not in entries]
     if missing or not entries:
         raise NotThere(f"The journal has no decision {missing[0]}." if missing else "There is nothing to undo.")

@@ -7,7 +7,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
-from itertools import compress
+from itertools import compress, count
+from operator import or_
 from typing import Final
 
 from oneself.history.whatif.report import Largest, Moved, Profiles, Users
@@ -34,17 +35,14 @@ class Census:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.tally = tally = trial.tally
-        login = trial.policy.login
-        room = len(tally.numbers) + len(trial.world) + 1  # profiles that no request came to may have no number yet
-        self.exists = bytearray(room)
-        self.known = bytearray(room)
-        self.held = _zeros(room)
-        for number, held, known in trial.world.sizes(login):
-            self.exists[number] = 1
-            self.held[number] = held
-            self.known[number] = known
-        tally.fit()
         size = self._size = len(tally.numbers) + 1
+        links = trial.world.links
+        tally.fit()
+        links.fit()
+        login = links.bits(trial.policy.login)
+        self.exists = bytes(map(bool, links.created[:size]))
+        self.known = bytes(bits & login > 0 for bits in links.types[:size])
+        self.held = links.count[:size]
         self.parts_before, self.parts_after = _zeros(size), _zeros(size)
         self.total_before, self.total_after = tally.requests[:size], _zeros(size)
         self.main_before, self.main_after = tally.partner[:size], _zeros(size)
@@ -91,7 +89,12 @@ class Census:
     def _find_odd_pairs(self) -> tuple[array[int], array[int], array[int]]:
         parts_before, parts_after = self.parts_before, self.parts_after
         befores, afters, counts = array("I"), array("I"), array("I")
-        for before, after, requests in self.tally.pairs():
+        fused = map((1).__lt__, map(parts_after.__getitem__, self.tally.partner))
+        odd = map(or_, map((1).__lt__, parts_before), fused)  # the number of parts of nobody's partner is 0
+        befores.extend(compress(count(), odd))
+        afters.extend(map(self.tally.partner.__getitem__, befores))
+        counts.extend(map(self.tally.requests.__getitem__, befores))
+        for before, after, requests in self.tally.further_pairs():
             if parts_before[before] > 1 or parts_after[after] > 1:
                 befores.append(before)
                 afters.append(after)
@@ -180,7 +183,7 @@ class Census:
 def _most(exists: Sequence[int], by: array[int], size: int) -> list[int]:
     """Return the numbers of those that exist and have most of something, of two with as many the first one first."""
     least = max(1, min(nlargest(_TOP, compress(by, exists)), default=0))
-    numbers = (number for number, value in enumerate(by) if value >= least and number < size and exists[number])
+    numbers = (number for number in compress(count(), map(least.__le__, by)) if number < size and exists[number])
     return nlargest(_TOP, numbers, lambda number: (by[number], -number))
 
 

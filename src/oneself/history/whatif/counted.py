@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
-from oneself.history.recorded import Recorded, Span, decode_request
+from oneself.history.recorded import Recorded, Span
 from oneself.history.world import World
 from oneself.identity import Change, Guard, Revised, Unlink
 from oneself.journal import decode
@@ -19,9 +18,6 @@ __all__ = ["Counts", "counted", "revisions"]
 
 _UNDO = b'{"kind":"undo"'
 _SPLIT = b'{"kind":"split"'
-_MPID = b'"mpid":'
-
-_json = msgspec.json.Encoder().encode
 
 
 class Counts(NamedTuple):
@@ -54,10 +50,10 @@ def counted(position: int, entry: Recorded, revised: Mapping[int, Revised], worl
     if row is not None:
         was = replace(was, mpid=row.mpid, changes=row.changes, error=was.error if row.mpid is None else None)
         entry = _named(entry, row)
-    raw = bytes(entry.request)
-    if raw.startswith(_UNDO):
+    kind = entry.request.kind
+    if kind == "undo":
         was = replace(was, changes=[change for change in was.changes if isinstance(change, Guard)])
-    elif raw.startswith(_SPLIT):
+    elif kind == "split":
         was = replace(was, changes=[change for change in was.changes if not isinstance(change, REVISIONS)])
         if not all(_is_held(change, world) for change in was.changes):
             return None  # under the other policy there is nothing to be split
@@ -68,12 +64,10 @@ def counted(position: int, entry: Recorded, revised: Mapping[int, Revised], worl
 
 def _named(entry: Recorded, row: Revised) -> Recorded:
     """Return an entry whose request names the profile that it was answered with when it was made again."""
-    if row.mpid is None or _MPID not in bytes(entry.request):
+    request = entry.request
+    if row.mpid is None or request.mpid is None:
         return entry
-    request = decode_request(entry.request)
-    if request.mpid is None:
-        return entry
-    return replace(entry, request=msgspec.Raw(_json(replace(request, mpid=row.mpid))))
+    return replace(entry, request=replace(request, mpid=row.mpid))
 
 
 def _is_held(change: Change, world: World) -> bool:
@@ -84,4 +78,4 @@ def _is_held(change: Change, world: World) -> bool:
     if profile is None:
         return False
     held = change.value in profile.held.get(change.type, ())
-    return held or (change.mpid, (change.type, change.value)) in world.view.further
+    return held or (change.mpid, (change.type, change.value)) in world.further

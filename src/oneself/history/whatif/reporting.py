@@ -60,10 +60,7 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
     tally = trial.tally
     unanswered, newly = sum(tally.unanswered.values()), sum(tally.newly_answered.values())
     answered = sum(census.total_before)
-    split, fused, gained, lost = [
-        await examples(way, census, store, recorded, words)
-        for way in (ways.split, ways.fused, ways.gained, ways.lost)
-    ]
+    split, fused, gained, lost = await examples(ways, census, store, recorded, words)
     return SpaceReport(
         space=trial.space,
         settings=_settings(trial.was, trial.policy),
@@ -83,7 +80,7 @@ async def _space(trial: Trial, store: Store, recorded: Mapping[tuple[str, int], 
         after=Side(
             census.profiles_after(),
             sum(compress(census.requests_after, census.known)),
-            _answers(answered + newly, trial.after, len(trial.world.view.guarded)),
+            _answers(answered + newly, trial.after, len(trial.world.guarded)),
             census.largest_after(census.held),
             census.largest_after(census.requests_after),
         ),

@@ -7,7 +7,7 @@ one partner, so that is kept in arrays by the number of the profile; all further
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import compress, count
 from operator import ne
 
@@ -56,21 +56,19 @@ class Tally:
             while len(by_number) <= len(self.numbers):
                 by_number.frombytes(bytes(_BLOCK * by_number.itemsize))
 
-    def stays(self, before: int, after: int) -> bool:
-        """Count a request that stands on a pair of MPIDs, if all of the recorded profile's stand there; tell that."""
-        number = self.numbers.numbers.get(before, 0)
-        if self.numbers.mpids[self.partner[number]] != after or number in self.parted:
+    def meets(self, before: int, after: int) -> bool:
+        """Count a request that stands on a pair where neither has another; tell whether that is so."""
+        partner = self.partner[before]
+        if partner == after:
+            if before in self.parted:
+                return False
+            self.requests[before] += 1
+            return True
+        if partner or self._first_of[after]:
             return False
-        self.requests[number] += 1
-        return True
-
-    def make(self, number: int, held: int, login: int) -> bool:
-        """Count a request that makes the same profile both ways, with as many identities; False where it is known."""
-        if self.made[number] or self.partner[number] or self._first_of[number]:
-            return False
-        self.made[number] = self.requests[number] = 1
-        self.held[number], self.login[number] = held, login
-        self.partner[number] = self._first_of[number] = number
+        self.partner[before] = after
+        self.requests[before] = 1
+        self._first_of[after] = before
         return True
 
     def count(self, before: int, after: int) -> bool:
@@ -117,6 +115,16 @@ class Tally:
             if partner:
                 yield number, partner, requests
         yield from self.further_pairs()
+
+    def pairs_of(self, befores: Collection[int], afters: Collection[int]) -> Iterator[tuple[int, int, int]]:
+        """Yield the pairs that have one of some recorded profiles, or one of some of the other policy."""
+        wanted = set(compress(count(), map(afters.__contains__, self.partner))).union(befores)
+        for number in sorted(wanted):
+            if self.partner[number]:
+                yield number, self.partner[number], self.requests[number]
+        for before, after, requests in self.further_pairs():
+            if before in befores or after in afters:
+                yield before, after, requests
 
     def further_pairs(self) -> Iterator[tuple[int, int, int]]:
         """Yield the pairs of profiles with further partners than their first."""

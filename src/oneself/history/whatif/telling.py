@@ -77,30 +77,36 @@ def choose(census: Census) -> Ways:
 
 
 async def examples(
-    chosen: Iterable[Chosen], census: Census, store: Store, policies: Mapping[tuple[str, int], Policy], words: Words
-) -> list[Example]:
-    """Return what a report tells of chosen profiles, but for those of which no decision was kept."""
-    teller = _Teller(list(chosen), census)
-    return [await teller.example(one, store, policies, words) for one in teller.chosen]
+    ways: Ways, census: Census, store: Store, policies: Mapping[tuple[str, int], Policy], words: Words
+) -> list[list[Example]]:
+    """Return what a report tells of the profiles chosen each way, but for those of which no decision was kept."""
+    lists = (ways.split, ways.fused, ways.gained, ways.lost)
+    teller = _Teller([one for chosen in lists for one in chosen], census)
+    return [
+        [await teller.example(one, store, policies, words) for one in chosen if teller.knows(one)] for chosen in lists
+    ]
 
 
 class _Teller:
     """Looks up what is told of some profiles, in one pass over the pairs."""
 
-    def __init__(self, chosen: list[Chosen], census: Census) -> None:
+    def __init__(self, chosen: Iterable[Chosen], census: Census) -> None:
         self.census = census
         self.trial: Trial = census.trial
         wanted = {(one.recorded, one.number) for one in chosen}
         self.shares: dict[tuple[bool, int], list[tuple[int, int]]] = {one: [] for one in wanted}
         befores = {number for recorded, number in wanted if recorded}
         afters = {number for recorded, number in wanted if not recorded}
-        for before, after, requests in census.tally.pairs() if wanted else ():
+        for before, after, requests in census.tally.pairs_of(befores, afters) if wanted else ():
             if before in befores:
                 self.shares[True, before].append((requests, after))
             if after in afters:
                 self.shares[False, after].append((requests, before))
         self.places = self._places(wanted)
-        self.chosen = [one for one in chosen if (one.recorded, one.number) in self.places]
+
+    def knows(self, one: Chosen) -> bool:
+        """Tell whether a decision was kept that tells of a profile."""
+        return (one.recorded, one.number) in self.places
 
     def _places(self, wanted: set[tuple[bool, int]]) -> dict[tuple[bool, int], int]:
         """Return where the first decision is kept that parted or joined each profile, or else made one known."""

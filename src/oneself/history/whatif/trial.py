@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, cast
@@ -13,7 +13,8 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from oneself.history.numbers import Numbers
-from oneself.history.recorded import Recorded, Was, decode_request
+from oneself.history.recorded import Recorded, Was
+from oneself.history.whatif.patterns import Match, Pattern, Patterns, decide_pattern
 from oneself.history.whatif.tally import Tally
 from oneself.history.world import World
 from oneself.identity import (
@@ -27,7 +28,6 @@ from oneself.identity import (
     Identity,
     Link,
     Policy,
-    Prepared,
     Refused,
     Release,
     Request,
@@ -44,33 +44,24 @@ USERS: Final = frozenset({"identify", "login", "logout", "modify", "batch"})
 DECIDED: Final = USERS | {"alias", "alias_process", "alias_undo", "release"}
 """The kinds that are decided again; what the server asks of itself to delete old data decides nothing of users."""
 
-RESOLVED: Final = frozenset({"identify", "login", "logout"})
-SETTLED: Final = RESOLVED | {"batch"}
-"""The kinds whose answers are settled where they change nothing: devices that come back ask the same again."""
-
-_BATCH: Final = b'{"kind":"batch"'
-_RESOLVED: Final = tuple(f'{{"kind":"{kind}"'.encode() for kind in sorted(RESOLVED))
-_LOGOUT: Final = b'{"kind":"logout"'
 _STAMP: Final = "device_application_stamp"
 _SPOOLED: Final = 64 * 1024 * 1024
 
 
-class _Kind(msgspec.Struct, frozen=True):
-    kind: str
+class _Sight(msgspec.Struct, frozen=True, array_like=True):
+    """What a request was decided over that has a pattern: that, the MPIDs in it, and the one for a new profile."""
+
+    pattern: Pattern
+    mpids: list[int]
+    fresh: int
 
 
-_decode_kind: Final = msgspec.json.Decoder(_Kind).decode
 _pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder(tuple[int, Request, Decision]).decode
+_unpack: Final = msgspec.msgpack.Decoder(tuple[int, Request, Decision | None, _Sight | None]).decode
 
 Watch = Callable[[int, Request, int, Decision], None]
 """Told of each request that is decided again: its position, the request with the MPIDs that the client would have,
 the MPID for a new profile, and the decision."""
-
-
-def _key(raw: bytes, known: bool) -> int:
-    """Return what stands for a recorded request and whether its user was known: 64 bits of a keyed hash."""
-    return hash(raw) ^ known
 
 
 class Counts:
@@ -114,26 +105,17 @@ class Trial:
 
     ``fold`` takes the entries that stay as they are, ``take`` those that are decided again. ``was`` is the policy
     that the record is judged by, the one in force at its end. ``batch_at`` and ``batch_pairs`` have the positions of
-    batches that are answered with a profile both ways, and their pairs. ``shortcuts`` spare deciding where the
-    decision is known beforehand; without them it comes to the same. ``alike`` are the recorded policy versions that
-    take the same values of a request in the same order as ``policy``.
+    batches that are answered with a profile both ways, and their pairs. Requests with the same pattern are decided
+    once, unless they are not to ``share`` a decision; it comes to the same.
     """
 
     def __init__(
-        self,
-        space: str,
-        policy: Policy,
-        was: Policy,
-        watch: Watch | None = None,
-        *,
-        shortcuts: bool = True,
-        alike: Collection[int] = (),
+        self, space: str, policy: Policy, was: Policy, watch: Watch | None = None, *, share: bool = True
     ) -> None:
         self.space = space
         self.policy = policy
         self.was = was
         numbers = Numbers()
-        self._numbers = numbers.numbers
         self.world = World(numbers)
         self.tally = Tally(numbers)
         self.before, self.after = Counts(), Counts()
@@ -145,8 +127,8 @@ class Trial:
         self.turned: dict[int, int] = {}
         self.evidence: dict[int, int] = {}
         self._watch = watch
-        self._shortcuts = shortcuts and watch is None  # who watches is told of each decision
-        self._alike = frozenset(alike) if self._shortcuts else frozenset[int]()
+        # Who watches is told of each decision.
+        self.patterns = Patterns(policy, self.world) if share and watch is None else None
         self._spool = tempfile.SpooledTemporaryFile(_SPOOLED)  # noqa: SIM115  (closed with the trial)
         self._spooled = 0  # bytes
         self._waiting: list[tuple[int, int]] = []  # aliases that only the other policy accepts: due, position
@@ -160,7 +142,7 @@ class Trial:
         self._recorded(was)
         self._note(self.after, was)
         self.world.keep(was.changes, position)
-        if was.mpid is not None and _decode_kind(entry.request).kind in USERS:
+        if was.mpid is not None and entry.request.kind in USERS:
             number = self.tally.number(was.mpid)
             self.tally.count(number, number)
 
@@ -168,187 +150,86 @@ class Trial:
         """Decide an entry's request again."""
         if self._waiting and self._waiting[0][0] <= entry.at_ms:
             self._apply_aliases(position, entry.at_ms)
-        was = entry.decision
-        if was.changes:
-            if entry.policy not in self._alike or not self._is_new_again(was, bytes(entry.request), position):
-                self._decide(position, entry)
-            return
-        number = 0 if was.mpid is None else self._numbers.get(was.mpid, 0)
-        tally, settled, raw = self.tally, self.world.settled, bytes(entry.request)
-        after = tally.partner[number]
-        if after >= len(settled) or settled[after] != _key(raw, was.known) or number in tally.parted:
+        was, request = entry.decision, entry.request
+        match = None if self.patterns is None or was.error is not None else self.patterns.match(request)
+        if match is None:
             self._decide(position, entry)
             return
+        (answer, known, links, refused, _), profiles, identities = match
+        world, tally = self.world, self.tally
         self.decided += 1
-        tally.requests[number] += 1
-        if was.trace.dropped or was.trace.refused:
-            self._recorded(was)
-        if raw.startswith(_BATCH):
+        made = self._recorded(was) if was.changes or was.trace.dropped or was.trace.refused else 0
+        if answer >= 0:
+            after, link = profiles[answer], world.link
+        else:
+            after, link = self._made(made), world.links.link  # what it holds is of different types, and so not much
+            world.links.make(after, position)
+        for place in links:
+            link(after, identities[place], position)
+        for why in refused:
+            self.after.refused[why] += 1
+        before, mpids = was.mpid, tally.numbers.mpids
+        if before == mpids[after]:
+            number = after
+        elif before is not None:
+            number = tally.number(before)
+        else:
+            tally.newly_answered[after] = tally.newly_answered.get(after, 0) + 1
+            return
+        if was.known != known or not tally.meets(number, after):
+            self._differ(position, entry, match, number, after)
+        if request.kind == "batch":
             self._batch(position, number, after)
 
-    def _is_new_again(self, was: Was, raw: bytes, position: int) -> bool:
-        """Make a recorded new user again, as ``_is_plainly_new`` does; tell whether that is so.
+    def _differ(self, position: int, entry: Recorded, match: Match, number: int, after: int) -> None:
+        """Count a request with a pattern that stands on a pair which is not the only one of both profiles."""
+        mpids, request = self.tally.numbers.mpids, self._mapped(entry.request)
 
-        All that counted of the request was linked then, so it need not be read again: the same values count now.
-        """
-        changes = was.changes
-        made = changes[0]
-        if type(made) is not Create or len(changes) == 1 or made.mpid in self._made_up:
-            return False
-        if was.trace.dropped or was.trace.refused or not raw.startswith(_RESOLVED):
-            return False
-        identities: list[Identity] = []
-        login, was_login = self.policy.login, self.was.login
-        known, was_known_by = False, 0
-        for change in changes[1:]:
-            if type(change) is not Link:
-                return False
-            type_ = change.type
-            identities.append((type_, change.value))
-            if type_ in login:
-                known = True
-            if type_ in was_login:
-                was_known_by += 1
-        if was.known != known:
-            return False
-        unheard = self.world.is_unheard(identities)
-        if not unheard and (not raw.startswith(_LOGOUT) or not self._is_plain_logout(identities)):
-            return False
-        number = self.tally.number(made.mpid)
-        if not self.tally.make(number, len(identities), was_known_by):
-            return False
-        self.decided += 1
-        if unheard:
-            self.world.make(made.mpid, identities, position)
-        else:
-            self.world.keep(changes, position)
-        return True
+        def put_by() -> int:
+            sight = _Sight(match[0].pattern, [mpids[profile] for profile in match[1]], mpids[after])
+            return self._put_by(position, request, None, sight)
+
+        self._count(number, after, request, put_by, turned=entry.decision.known != match[0].known)
 
     def _decide(self, position: int, entry: Recorded) -> None:
-        was, request = entry.decision, decode_request(entry.request)
+        """Decide an entry's request by itself."""
+        was, request = entry.decision, entry.request
         kind = request.kind
+        self._recorded(was)
         if kind not in DECIDED or (was.error is not None and was.error.code == "INVALID_BATCH"):
             self.left_out[kind] += 1
-            self._recorded(was)
             self._note(self.after, was)
             return
         self.decided += 1
-        if request.mpid is not None or request.alias is not None:
-            request = self._mapped(request)
-        fresh = was.made
-        if fresh is None or fresh in self._made_up:
-            fresh = self._fresh
+        request, fresh = self._mapped(request), self._fresh_for(was)
         prepared = prepare(self.policy, request)
-        if self._shortcuts and request.mpid is None and self._is_plain(entry, prepared, fresh, position):
-            return
-        if request.previous_mpid is not None:
-            mapped = self._mapped(request)
-            if mapped is not request:
-                request, prepared = mapped, msgspec.structs.replace(prepared, request=mapped)
         decision = decide(prepared, self.world.seen(prepared), entry.at_ms, fresh)
         if self._watch is not None:
             self._watch(position, request, fresh, decision)
         self._keep(position, decision)
-        if (
-            decision.changes
-            and decision.changes == was.changes
-            and kind in RESOLVED
-            and self._both_make(was, decision.known)
-        ):
-            return
-        self._recorded(was)
         if kind == "alias" and decision.error is None and was.error is not None:
             (alias,) = decision.changes
             heappush(self._waiting, (cast(Alias, alias).due_ms, position))
         if kind in USERS:
-            self._compare(position, was, decision, kind == "batch", request)
+            self._compare(position, was, decision, request)
 
-    def _is_plain(self, entry: Recorded, prepared: Prepared, fresh: int, position: int) -> bool:
-        """Take an entry whose request is plainly that of a new user or of a known one; tell whether it is."""
-        kind = prepared.request.kind
-        if not entry.decision.changes:
-            return kind in SETTLED and self._is_plainly_matched(entry, prepared, position)
-        # Where the policies are alike, it was found already that nobody is new.
-        if kind not in RESOLVED or entry.policy in self._alike:
-            return False
-        return self._is_plainly_new(entry.decision, prepared, fresh, position)
+    def _fresh_for(self, was: Was) -> int:
+        """Return the MPID for a new profile: the recorded one, unless it was made up for another before."""
+        made = was.made
+        return self._fresh if made is None or made in self._made_up else made
 
-    def _is_plainly_new(self, was: Was, prepared: Prepared, fresh: int, position: int) -> bool:
-        """Make the same new user both ways where nobody holds any of the identities, or on a plain logout.
+    def _made(self, made: int) -> int:
+        """Return the number of the profile that a request makes, which made one by its number in the record."""
+        if made and self.tally.numbers.mpids[made] not in self._made_up:
+            return made
+        number = self.tally.number(self._fresh)
+        self._use(self._fresh)
+        return number
 
-        Whatever the policy, there is no candidate then, and nothing to refuse or to guard: the request makes a
-        profile, known by any login identity, which is linked to all of them. Tells whether that is so.
-        """
-        changes, identities, usable = was.changes, prepared.identities, prepared.usable
-        made = changes[0]
-        if len(changes) != len(identities) + 1 or not identities:
-            return False
-        if type(made) is not Create or made.mpid != fresh or was.known != bool(usable.login) or usable.dropped:
-            return False
-        for change, identity in zip(changes[1:], identities, strict=True):
-            if type(change) is not Link or change.value != identity[1] or change.type != identity[0]:
-                return False
-        unheard = self.world.is_unheard(identities)
-        is_plain = unheard or (prepared.request.kind == "logout" and self._is_plain_logout(identities))
-        if not is_plain or not self._both_make(was, was.known):
-            return False
-        if unheard:
-            self.world.make(fresh, identities, position)
-        else:
-            self.world.keep(was.changes, position)
-        return True
-
-    def _is_plain_logout(self, identities: Sequence[Identity]) -> bool:
-        """Tell whether a logout with some identities makes a new profile that has all of them, whoever holds them."""
-        policy, guarded = self.policy, self.world.view.guarded
-        if policy.on_logout != "create":
-            return False
-        for identity in identities:
-            if identity[0] in policy.login or identity[0] in policy.unique or identity in guarded:
-                return False
-        return True
-
-    def _is_plainly_matched(self, entry: Recorded, prepared: Prepared, position: int) -> bool:
-        """Count a request whose identities one profile holds alone, and that stays with it; tell whether that is so.
-
-        That profile is the only candidate, so nothing ties and ``previous_mpid`` is not asked; it is found if a login
-        and an immutable identity of the request match, where it has such; nothing is left to link, to refuse or to
-        guard. Neither the time nor the MPID for a new profile plays a part.
-        """
-        usable, policy, was = prepared.usable, self.policy, entry.decision
-        if was.mpid is None or not usable.walk or usable.dropped:
-            return False
-        profile = self.world.sole_holder(prepared.identities)
-        if profile is None:
-            return False
-        known = not policy.login.isdisjoint(profile.held)
-        if not usable.login and (known or (prepared.request.kind == "logout" and policy.on_logout == "create")):
-            return False
-        if not usable.immutable and not policy.immutable.isdisjoint(profile.held):
-            return False
-        if known != was.known or not self.tally.stays(was.mpid, profile.mpid):
-            return False
-        if prepared.request.kind == "batch":
-            number = self._numbers[was.mpid]
-            self._batch(position, number, self.tally.partner[number])
-        if was.trace.dropped or was.trace.refused:
-            self._recorded(was)
-        self.world.settle(profile.mpid, _key(bytes(entry.request), known))
-        return True
-
-    def _both_make(self, was: Was, known: bool) -> bool:
-        """Count a request that makes the same new user both ways, as most do; tell whether it is one."""
-        made = was.changes[0]
-        if type(made) is not Create or was.known != known or was.trace.dropped or was.trace.refused:
-            return False
-        login = self.was.login
-        known_by = 0
-        for change in was.changes[1:]:
-            if type(change) is not Link:
-                return False
-            if change.type in login:
-                known_by += 1
-        return self.tally.make(self.tally.number(made.mpid), len(was.changes) - 1, known_by)
+    def _use(self, mpid: int | None) -> None:
+        """Have another MPID for the next new profile, if this one is taken."""
+        if mpid == self._fresh:
+            self._fresh = self._next_fresh()
 
     def _keep(self, position: int, decision: Decision) -> None:
         """Make a decision's changes, and count what is out of the ordinary in it."""
@@ -357,8 +238,7 @@ class Trial:
             if not self.world.keep(changes, position):
                 for change in changes:
                     self.after.change(change)
-            if decision.mpid == self._fresh:
-                self._fresh = self._next_fresh()
+            self._use(decision.mpid)
         elif decision.error is not None:
             self.after.answers[decision.error.code] += 1
         if trace.dropped or trace.refused:
@@ -374,34 +254,44 @@ class Trial:
         length = int.from_bytes(self._spool.read(4), "little")
         packed = self._spool.read(length)
         self._spool.seek(self._spooled)
-        return Evidence(*_unpack(packed))
+        position, request, decision, sight = _unpack(packed)
+        if decision is None:
+            assert sight is not None
+            types = self.world.links.names
+            decision = decide_pattern(self.policy, request, sight.pattern, sight.mpids, types, sight.fresh)
+        return Evidence(position, request, decision)
 
     # -- what was recorded -------------------------------------------------------------------------------------
 
-    def _recorded(self, was: Was) -> None:
-        """Count a recorded decision, and what its changes make of profiles."""
+    def _recorded(self, was: Was) -> int:
+        """Count a recorded decision, and what its changes make of profiles; return the number of one that it made."""
         if was.error is not None:
             self.before.answers[was.error.code] += 1
         if was.trace.dropped or was.trace.refused:
             self.before.trace(was.trace.dropped, was.trace.refused)
-        if not was.changes:
-            return
         tally, login = self.tally, self.was.login
+        mpid = number = made = 0
         for change in was.changes:
             if type(change) is Link or type(change) is Unlink:
-                number = tally.number(change.mpid)
+                if change.mpid != mpid:
+                    mpid = change.mpid
+                    number = tally.number(mpid)
                 one = 1 if type(change) is Link else -1
                 tally.held[number] += one
                 if change.type in login:
                     tally.login[number] += one
             elif type(change) is Create:
-                tally.made[tally.number(change.mpid)] = 1
+                mpid = change.mpid
+                number = tally.number(mpid)
+                tally.made[number] = 1
+                made = made or number
             else:
                 self.before.change(change)
                 if isinstance(change, Guard):
                     self.guarded.add((change.type, change.value))
                 elif isinstance(change, Release):
                     self.guarded.discard((change.type, change.value))
+        return made
 
     @staticmethod
     def _note(counts: Counts, was: Was) -> None:
@@ -456,14 +346,9 @@ class Trial:
             decision = self.world.decide(self.policy, request, now_ms, self._fresh)
             self._keep(position, decision)
 
-    def rest(self) -> None:
-        """Give back memory that can be spared; for between two entries, now and then."""
-        self.world.rest()
-        self.tally.fit()
-
     # -- comparing ---------------------------------------------------------------------------------------------
 
-    def _compare(self, position: int, was: Was, decision: Decision, is_batch: bool, request: Request) -> None:
+    def _compare(self, position: int, was: Was, decision: Decision, request: Request) -> None:
         """Count whose a user's request was and is."""
         tally, before, after = self.tally, was.mpid, decision.mpid
         if before is None or after is None:
@@ -472,15 +357,24 @@ class Trial:
                     number = tally.number(mpid)
                     counted[number] = counted.get(number, 0) + 1
             return
-        if not is_batch and was.known == decision.known and tally.stays(before, after):
-            return
-        number, other = tally.number(before), tally.number(after)
-        if tally.count(number, other):
-            self.evidence[number << 32 | other] = self._put_by(position, request, decision)
-        if was.known != decision.known and number not in self.turned:
-            self.turned[number] = self._put_by(position, request, decision)
-        if is_batch:
+        number, other, turned = tally.number(before), tally.number(after), was.known != decision.known
+        if turned or not tally.meets(number, other):
+            self._count(
+                number, other, request, lambda: self._put_by(position, request, decision, None), turned=turned
+            )
+        if request.kind == "batch":
             self._batch(position, number, other)
+
+    def _count(self, number: int, other: int, request: Request, put_by: Callable[[], int], *, turned: bool) -> None:
+        """Count a request that stands on a pair, and put its decision by for the report if it is the first to tell.
+
+        ``turned`` says that its user is known on one side only.
+        """
+        tally = self.tally
+        if tally.count(number, other):
+            self.evidence[number << 32 | other] = put_by()
+        if turned and number not in self.turned:
+            self.turned[number] = put_by()
         if number in tally.parted:
             tally.part(number, other, request.identities.get(_STAMP))
 
@@ -488,10 +382,10 @@ class Trial:
         self.batch_at.append(position)
         self.batch_pairs.append(number << 32 | other)
 
-    def _put_by(self, position: int, request: Request, decision: Decision) -> int:
+    def _put_by(self, position: int, request: Request, decision: Decision | None, sight: _Sight | None) -> int:
         """Keep a decision for the report, on disk where there are many; return its place."""
         place = self._spooled
-        packed = _pack((position, request, decision))
+        packed = _pack((position, request, decision, sight))
         self._spool.write(len(packed).to_bytes(4, "little") + packed)
         self._spooled += 4 + len(packed)
         return place

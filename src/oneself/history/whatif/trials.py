@@ -51,8 +51,7 @@ async def trials(
                         left.add(entry.space)
                         continue
                     told = watch.get(entry.space) if watch else None
-                    alike = _alike(recorded, scope, policies[scope]) if revised is None else ()
-                    trial = Trial(entry.space, policies[scope], was[scope], told, alike=alike)
+                    trial = Trial(entry.space, policies[scope], was[scope], told)
                     found[entry.space] = trial
                     opened.callback(trial.close)
                 stays = position < span.first
@@ -67,22 +66,10 @@ async def trials(
                     trial.take(position, entry)
             read += len(chunk)
             if read >= _STEP:
-                for trial in found.values():
-                    trial.rest()
                 progress(read)
                 read = 0
         progress(read)
         yield [found[space] for space in sorted(found)], sorted(left)
-
-
-def _alike(recorded: Mapping[tuple[str, int], Policy], scope: str, policy: Policy) -> list[int]:
-    """Return the versions of a scope that take the same values of a request, in the same order, as a policy does."""
-    return [
-        version
-        for (of, version), was in recorded.items()
-        if of == scope
-        and (was.priority, was.junk, was.phone_region) == (policy.priority, policy.junk, policy.phone_region)
-    ]
 
 
 @contextmanager
