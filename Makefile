@@ -1,19 +1,22 @@
 # Each target sets up what it needs in $(VENV). ARGS is handed on: make test ARGS="-k identity"; tests wait
-# for disks and processes most of their time, so JOBS run side by side. What failed so runs once more, alone: real
-# browsers and databases share a machine with the rest, and may have been too late. What is wrong fails again.
+# for disks and processes most of their time, so JOBS run side by side. What failed so runs once more, alone, with the
+# same SEED: real browsers and databases share a machine with the rest, and may have been too late. What is wrong
+# fails again.
 VENV   ?= .venv
 PYTHON ?= python3
 ARGS   ?=
 JOBS   ?= 4
+SEED   ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 BIN    := $(VENV)/bin
+override SEED := $(SEED)
+PYTEST := PYTHONHASHSEED=0 $(BIN)/python -m pytest --hypothesis-seed=$(SEED)
 
 .PHONY: serve test lint bench docs
 serve: $(VENV)/.ready
 	$(BIN)/oneself serve --demo $(ARGS)
 
 test: lint
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || \
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile $(ARGS) || $(PYTEST) --last-failed --last-failed-no-failures none $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -10,12 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from journal_fold import assert_consistent, replay
 from oneself.bench import identity as identity_bench
+from oneself.bench import rival as rival_service
 from oneself.bench import servers
 from oneself.bench.core import measure_core
 from oneself.bench.disk import DiskReport, measure_disk
@@ -30,8 +32,8 @@ from oneself.bench.report import Figures, Row, table
 from oneself.commands import main
 from oneself.identity import PolicySettings, View, apply, build, decide, prepare
 from oneself.store import EmbeddedStore, Wanted
+from postgres_server import server
 
-DATABASE = os.environ.get("ONESELF_BENCH_DATABASE", "postgresql://postgres@127.0.0.1:5432/test")
 SCHEMA = f"oneself_rival_test_{os.getpid()}"
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nright"
 
@@ -247,9 +249,7 @@ def test_a_whole_tiny_run_answers_every_request(rival: str):
     assert "identity mix, 400 stored" in names
     assert "cost of a request, 1k stored" in names
     assert figures["raw"]["identify"]["1000"][0]["answered"] > 0
-    assert ("rival: FastAPI, SQLAlchemy, PostgreSQL" in names) != any(
-        "No rival: " in note for note in figures["notes"]
-    )
+    assert "rival: FastAPI, SQLAlchemy, PostgreSQL" in names
     for row in figures["rows"]:
         assert row.get("met") in (None, True, False)
 
@@ -299,30 +299,24 @@ def test_progress_is_told_to_its_end():
 
 @pytest.fixture
 def rival(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The rival's database, with a schema for this process alone; it need not be reachable."""
+    """The rival's database, with a schema for this process alone."""
     monkeypatch.setattr(identity_bench, "_SCHEMA", SCHEMA)
-    return DATABASE
+    return server()
 
 
 @asynccontextmanager
 async def rival_client() -> AsyncIterator[Any]:
-    """A client of the rival over PostgreSQL; skips where either cannot be had."""
-    httpx = pytest.importorskip("httpx")
-    rival = pytest.importorskip(
-        "oneself.bench.rival", reason="the extra oneself[bench] is not installed", exc_type=ImportError
-    )
+    """A client of the rival over PostgreSQL."""
+    database = server()
+    await rival_service.begin(database, SCHEMA, Population(0))
+    engine = rival_service.engine_for(database, SCHEMA, 4)
     try:
-        await rival.begin(DATABASE, SCHEMA, Population(0))
-    except rival.RivalUnavailable as error:
-        pytest.skip(f"the rival needs a PostgreSQL server: {error}")
-    engine = rival.engine_for(DATABASE, SCHEMA, 4)
-    try:
-        transport = httpx.ASGITransport(rival.create_app(engine, "key", "secret"))
+        transport = httpx.ASGITransport(rival_service.create_app(engine, "key", "secret"))
         async with httpx.AsyncClient(transport=transport, base_url="http://rival", auth=("key", "secret")) as client:
             yield client
     finally:
         await engine.dispose()
-        await rival.end(DATABASE, SCHEMA)
+        await rival_service.end(database, SCHEMA)
 
 
 async def ask(client: Any, kind: str, identities: dict[str, Any], **more: Any) -> Any:
