@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
@@ -36,8 +36,19 @@ def takes_rows_away(effects: Effects) -> bool:
     return None in effects.guarded.values() or None in effects.further.values() or bool(effects.rewrites)
 
 
-def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable[str]) -> Rows:
-    """Return the columns of all that a group changes; ``inputs`` are those that were never heard before."""
+def rows_of(
+    effects: Effects,
+    bodies: Bodies,
+    commit_id: bytes,
+    inputs: Iterable[str],
+    created: Collection[int],
+    forgotten: Collection[bytes],
+) -> Rows:
+    """Return the columns of all that a group changes.
+
+    ``inputs`` are those that were never heard before, ``created`` the profiles that were not there before, and
+    ``forgotten`` the keys of requests whose old rows still are.
+    """
     last = effects.entries[-1][0]
     made: Rows = {}
 
@@ -47,9 +58,12 @@ def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable
             made[name] = columns
 
     put("entry", _entries(effects.entries, bodies.entries, commit_id))
-    put("profile", ((mpid, text(of), p.created, profile_body(p)) for mpid, (of, p) in effects.profiles.items()))
+    profiles = [(mpid, text(of), p.created, profile_body(p)) for mpid, (of, p) in effects.profiles.items()]
+    put("profile", (row for row in profiles if row[0] in created))
+    put("profile_again", (row for row in profiles if row[0] not in created))
     put("holder", effects.linked)
-    put("request", effects.requests.items())
+    put("request", (row for row in effects.requests.items() if row[0] not in forgotten))
+    put("request_again", (row for row in effects.requests.items() if row[0] in forgotten))
     put("profile_decision", effects.concerned)
     put("input", ((text(name),) for name in inputs))
     if effects.unlinked or effects.further or effects.history or effects.history_gone:
