@@ -8,6 +8,7 @@ from zlib import crc32
 
 from oneself.journal import BatchRecord, Entry, encode, encode_batch
 from oneself.store.postgres.bodies import encoded, profile_body
+from oneself.store.postgres.packs import packed
 from oneself.store.postgres.statements import Rows
 from oneself.store.reading import Effects, events_of
 
@@ -20,10 +21,14 @@ text = str.encode
 
 
 class Bodies:
-    """The bodies of a group's entries and batches, encoded; they do not depend on where the group comes to stand."""
+    """A group's entries and batches, encoded; they do not depend on where the group comes to stand.
+
+    ``packs`` have the entries, as if the group came to stand at ``first``.
+    """
 
     def __init__(self, effects: Effects) -> None:
-        self.entries = [encode(entry) for _, entry in effects.entries]
+        self.first = effects.entries[0][0]
+        self.packs = list(packed(effects.entries, [encode(entry) for _, entry in effects.entries]))
         self.batches = [encode_batch(record) for record in effects.batches.values()]
 
 
@@ -57,7 +62,7 @@ def rows_of(
         if columns:
             made[name] = columns
 
-    put("entry", _entries(effects.entries, bodies.entries, commit_id))
+    put("entry", _entries(bodies, effects.entries[0][0] - bodies.first, commit_id))
     profiles = [(mpid, text(of), p.created, profile_body(p)) for mpid, (of, p) in effects.profiles.items()]
     put("profile", (row for row in profiles if row[0] in created))
     put("profile_again", (row for row in profiles if row[0] not in created))
@@ -78,12 +83,10 @@ def rows_of(
     return made
 
 
-def _entries(
-    entries: list[tuple[int, Entry]], bodies: list[bytes], commit_id: bytes
-) -> Iterator[tuple[int, int, bytes | None, int, bytes]]:
+def _entries(bodies: Bodies, by: int, commit_id: bytes) -> Iterator[tuple[int, int, bytes | None, int, bytes, int]]:
     mark: bytes | None = commit_id
-    for (position, entry), body in zip(entries, bodies, strict=True):
-        yield position, entry.at_ms, mark, crc32(body), body
+    for position, at_ms, body, count in bodies.packs:
+        yield position + by, at_ms, mark, crc32(body), body, count
         mark = None
 
 

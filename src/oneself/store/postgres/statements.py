@@ -57,7 +57,7 @@ def _column(word: str) -> Column:
 INSERTS: Final = {
     made.name: made
     for made in (
-        _insert("entry", "position@ at_ms commit_id* checksum body*"),
+        _insert("entry", "position@ at_ms commit_id* checksum body* count#"),
         _insert("profile", "mpid space* created@ changed! body*"),
         _insert(
             "profile_again",

@@ -17,7 +17,7 @@ from oneself.store.trimming import TrimmingStep
 __all__ = ["Sweeps"]
 
 # Servers' clocks differ a little, and so times go up with positions only nearly: the search is one by halves.
-_AT_MS: Final = "SELECT at_ms FROM entry WHERE position = $1"
+_AT_MS: Final = "SELECT at_ms FROM entry WHERE position <= $1 ORDER BY position DESC LIMIT 1"
 _HEAD: Final = "SELECT position FROM journal_head WHERE id = 1"
 _BATCHES: Final = """
     SELECT position, mpid, workspace, checksum, body FROM batch WHERE position > $1 AND position <= $2
