@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import apsw
 
@@ -114,12 +116,14 @@ def contents(backend: Backend) -> dict[str, list[Any]]:
     return tables | {name: _journal_rows(backend, name) for name in ("entry", "batch", "policy", "setting")}
 
 
-_COLUMNS = {"entry": "position, checksum, body", "batch": "position, checksum, body", "setting": "name, value"}
+_COLUMNS = {"entry": "position, count, checksum, body", "batch": "position, checksum, body", "setting": "name, value"}
 
 
 def _journal_rows(backend: Backend, table: str) -> list[Any]:
     if isinstance(backend, Postgres):
         found = asked(f"SELECT {_COLUMNS.get(table, '*')} FROM {table}", url=backend.url)
+        if table == "entry":
+            found = [entry for row in found for entry in _unpacked(*row)]
         rows = [{name: _plain(value) for name, value in row.items()} for row in found]
     else:
         with closing(apsw.Connection(str(backend.folder / "data" / "journal.db"))) as file:
@@ -127,6 +131,14 @@ def _journal_rows(backend: Backend, table: str) -> list[Any]:
             names = [column[0] for column in cursor.get_description()] if table_has_rows(file, table) else []
             rows = [dict(zip(names, row, strict=True)) for row in cursor]
     return sorted(rows, key=repr)
+
+
+def _unpacked(position: int, count: int, checksum: int, body: bytes) -> list[dict[str, Any]]:
+    """Return the entries that share a row, each as a row of its own would have it."""
+    assert crc32(body) == checksum
+    entries = zlib.decompress(body).split(b"\n") if count > 1 else [body]
+    assert len(entries) == count
+    return [{"position": at, "checksum": crc32(one), "body": one} for at, one in enumerate(entries, position)]
 
 
 def table_has_rows(file: apsw.Connection, table: str) -> bool:

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
+from oneself.errors import Conflict
 from oneself.store.keys import request_key
-from oneself.store.postgres import PostgresStore, sweeps
+from oneself.store.postgres import PostgresStore
 from oneself.store.postgres.rows import text
 from oneself.store.postgres.schema import REQUEST_PARTS
 from oneself.store.reading import REQUESTS
@@ -26,9 +27,10 @@ def anyio_backend() -> str:
 
 async def take(store: PostgresStore, *ids: str) -> None:
     """Make a group durable of one decision for each request id."""
-    reading = await store.read({})
-    for request_id in ids:
-        reading.keep(entry_of(draft(request_id=request_id)), request_key(INPUT, request_id))
+    keys = [request_key(INPUT, request_id) for request_id in ids]
+    reading = await store.read({}, keys)
+    for request_id, key in zip(ids, keys, strict=True):
+        reading.keep(entry_of(draft(request_id=request_id)), key)
     await store.commit(reading)
 
 
@@ -48,10 +50,7 @@ def kept(url: str) -> list[int]:
     return [asked(f"SELECT count(*) FROM request_{part}", url=url)[0][0] for part in range(REQUEST_PARTS)]
 
 
-async def test_no_id_is_forgotten_too_soon_and_old_ones_go(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setattr(sweeps, "_LATE", 0)
+async def test_no_id_is_forgotten_too_soon_and_old_ones_go(request: pytest.FixtureRequest) -> None:
     dice = random.Random(str(request.config.getoption("--hypothesis-seed")))
     url = fresh_schema()
     store = PostgresStore(url)
@@ -72,8 +71,7 @@ async def test_no_id_is_forgotten_too_soon_and_old_ones_go(
     await store.close()
 
 
-async def test_an_id_that_was_forgotten_counts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps, "_LATE", 0)
+async def test_an_id_that_was_forgotten_counts_anew() -> None:
     url = fresh_schema()
     store = PostgresStore(url)
     await store.open()
@@ -86,13 +84,32 @@ async def test_an_id_that_was_forgotten_counts_anew(monkeypatch: pytest.MonkeyPa
     await store.close()
 
 
-async def test_rows_that_came_late_to_the_table_before_are_waited_for() -> None:
+async def test_an_id_that_was_forgotten_and_still_has_its_row_is_taken_in_again() -> None:
+    url = fresh_schema()
+    store = PostgresStore(url)
+    await store.open()
+    await take(store, "again", "other")
+    await store.database.fetch(SWEPT, text(REQUESTS), 1)
+    await take(store, "again", "new")
+    assert await known(store, "again", "other", "new") == {"again": 3, "other": 2, "new": 4}
+    assert kept(url) == [3, 0, 0]
+    await store.close()
+
+
+async def test_a_group_that_was_read_before_a_turn_is_decided_again() -> None:
+    """Or it would write the table before, which is emptied as soon as the ids of its turn are forgotten."""
     url = fresh_schema()
     store = PostgresStore(url)
     await store.open()
     await take(store, "a")
+    key = request_key(INPUT, "b")
+    before = await store.read({}, [key])
+    before.keep(entry_of(draft(request_id="b")), key)
     await forget(store, 1)
-    await take(store, "b", "c")
+    with pytest.raises(Conflict):
+        await store.commit(before)
+    await take(store, "b")
+    assert kept(url) == [1, 1, 0]
     await forget(store, 2)
-    assert kept(url) == [1, 2, 0], "so few positions further there might be rows that belong to the next table"
+    assert kept(url) == [0, 1, 0], "and the next turn begins in a later round"
     await store.close()

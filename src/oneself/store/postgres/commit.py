@@ -17,11 +17,20 @@ import structlog
 
 from oneself.errors import Conflict, StoreDamaged, StoreUnavailable, StoreVersion
 from oneself.store.postgres.database import BEGIN, PATH_SECONDS, Connection, Database, Record, pause
-from oneself.store.postgres.errors import is_lost, is_passing, is_unknown, plain_errors
+from oneself.store.postgres.errors import is_lost, is_passing, is_taken, is_unknown, plain_errors
 from oneself.store.postgres.migrate import outdated
 from oneself.store.postgres.rows import Bodies, rows_of, takes_rows_away, text
 from oneself.store.postgres.schema import VERSION
-from oneself.store.postgres.statements import AFTER, BEFORE, NOTHING, PARAMETERS, Rows, commit_of, tables_of
+from oneself.store.postgres.statements import (
+    AFTER,
+    BEFORE,
+    NOTHING,
+    PARAMETERS,
+    Rows,
+    commit_of,
+    inserts_of,
+    next_of,
+)
 from oneself.store.postgres.views import HEAD_IS_LOST, Seen
 from oneself.store.reading import REQUESTS
 from oneself.store.renumber import names_alias_within, renumbered
@@ -74,6 +83,8 @@ class Committer:
                     if await self._try(group):
                         return
                 except Exception as error:
+                    if is_taken(error, "profile_pkey"):
+                        raise self._conflict("mpids") from error
                     if is_lost(error):
                         self._suspect()
                         await self._database.refresh()
@@ -90,29 +101,32 @@ class Committer:
         async with self._database.connection(in_path=True, seconds=group.seconds) as connection:
             if takes_rows_away(group.reading.effects):
                 return await self._commit_in_steps(connection, group)
-            expected = group.reading.expected
-            if self._alone and expected >= 0:
+            reading = group.reading
+            if self._alone and reading.expected >= 0:
                 rows = group.rows_from(0)
-                told = group.told(rows, expected=expected)
+                next_ = next_of(inserts_of(rows), reading.request_part)
                 group.sent = True
-                if self._ended(group, await connection.fetchrow(commit_of(tables_of(rows)), *told)):
+                if self._moved_to(group, await connection.fetchval(next_, *group.next(rows, reading.expected))):
                     return True
-            if names_alias_within(group.reading.effects):
+            if names_alias_within(reading.effects):
                 raise self._conflict("positions")
             rows = group.rows_from(-1 - group.last)
-            tables = tables_of(rows)
-            both = [_lock(tables), group.told(rows)]
+            inserts = inserts_of(rows)
+            both = [_lock(inserts), group.proven(rows)]
             group.sent = True
-            return self._ended(group, (await connection.fetchmany(commit_of(tables), both))[-1])
+            row = (await connection.fetchmany(commit_of(inserts, reading.request_part), both))[-1]
+            self._look_at(row)
+            return self._moved_to(group, row["last"])
 
     async def _commit_in_steps(self, connection: Connection, group: _Group) -> bool:
         """Commit a group that takes rows away, which must be before or after it puts rows in."""
         rows = group.rows_from(0)
-        await _parse(connection, rows)
+        part = group.reading.request_part
+        await _parse(connection, rows, part)
         await connection.execute(BEGIN)
-        proof = _lock(()), group.told({}, count=0)
-        seen = (await connection.fetchmany(commit_of(()), proof))[-1]
-        self._ended(group, seen)
+        proof = _lock(()), group.proven({}, count=0)
+        seen = (await connection.fetchmany(commit_of((), part), proof))[-1]
+        self._look_at(seen)
         by = seen["position"] + 1 - group.first
         if by and names_alias_within(group.reading.effects):
             raise self._conflict("positions")
@@ -121,8 +135,8 @@ class Committer:
         for name, sql in BEFORE.items():
             if name in rows:
                 await connection.fetch(sql, *rows[name])
-        told = group.told(rows, expected=seen["position"])
-        if not self._ended(group, await connection.fetchrow(commit_of(tables_of(rows)), *told)):
+        next_ = next_of(inserts_of(rows), part)
+        if not self._moved_to(group, await connection.fetchval(next_, *group.next(rows, seen["position"]))):
             raise StoreUnavailable(f"The database {self._database.address.name} did not hold its lock.", 1)
         for name, sql in AFTER.items():
             if name in rows:
@@ -131,18 +145,21 @@ class Committer:
         await connection.execute("COMMIT")
         return True
 
-    def _ended(self, group: _Group, row: Record | None) -> bool:
-        """Tell whether a commit did all of it, and then how much later it ended; raise what else it ended by."""
+    def _look_at(self, row: Record | None) -> None:
+        """Raise what a proof failed by."""
         if row is None:
             raise StoreDamaged(HEAD_IS_LOST)
         if row["version"] != VERSION:
             raise StoreVersion(outdated(self._database.address, row["version"]))
-        if row["changed"] not in ("", "position"):
+        if row["changed"]:
             raise self._conflict(row["changed"])
-        if row["last"] is None:
+
+    def _moved_to(self, group: _Group, last: int | None) -> bool:
+        """Tell whether a commit did all of it, given where it ended, and then how much later that is."""
+        if last is None:
             self._alone = False
             return False
-        group.reading.moved = row["last"] - group.last
+        group.reading.moved = last - group.last
         self._alone = group.reading.moved == 0
         return True
 
@@ -186,7 +203,7 @@ class Committer:
             await pause(tries)
 
 
-async def _parse(connection: Connection, rows: Rows) -> None:
+async def _parse(connection: Connection, rows: Rows, part: int) -> None:
     """Have all statements parsed that will be run under the lock, by running them with nothing to do.
 
     The driver asks for that apart from running them, and waits for the answer. A server that stood still just then
@@ -196,17 +213,25 @@ async def _parse(connection: Connection, rows: Rows) -> None:
         if name in rows and sql not in connection.parsed:
             await connection.fetch(sql, *([] for _ in rows[name]))
             connection.parsed.add(sql)
-    for tables in ((), tables_of(rows)):
-        sql = commit_of(tables)
+    inserts = inserts_of(rows)
+    nowhere = [*_nothing(inserts), 0, VERSION, -1, 0]
+    for sql, told in ((commit_of((), part), _lock(())), (next_of(inserts, part), nowhere)):
         if sql not in connection.parsed:
-            await connection.fetchrow(sql, *_lock(tables))
+            await connection.fetchrow(sql, *told)
             connection.parsed.add(sql)
 
 
-def _lock(tables: tuple[str, ...]) -> list[object]:
+def _lock(inserts: tuple[str, ...]) -> list[object]:
     """Return what lets a commit's statement only lock the journal's head."""
-    columns: list[object] = [column for table in tables for column in NOTHING[table]]
-    return columns + list((_EMPTY | {"version": VERSION, "expected": -1}).values())
+    return [*_nothing(inserts), *(_EMPTY | {"version": VERSION}).values()]
+
+
+def _nothing(inserts: tuple[str, ...]) -> list[object]:
+    return [column for name in inserts for column in NOTHING[name]]
+
+
+def _columns(rows: Rows) -> list[object]:
+    return [column for name in inserts_of(rows) for column in rows.get(name) or NOTHING[name]]
 
 
 class _Group:
@@ -234,18 +259,20 @@ class _Group:
         """Return the group's rows with its positions later by a number."""
         effects = self.reading.effects
         made = renumbered(effects, by) if by else effects
-        return rows_of(made, self._bodies, self.commit_id, self._inputs)
+        reading = self.reading
+        return rows_of(made, self._bodies, self.commit_id, self._inputs, reading.created, reading.forgotten)
 
-    def told(self, rows: Rows, *, count: int | None = None, expected: int = -1) -> list[object]:
-        """Return what a commit of some rows takes, where the journal's head is expected at a position, -1 for any."""
-        columns: list[object] = []
-        for table in tables_of(rows) if rows else ():
-            columns += rows.get(table) or NOTHING[table]
-        self._evidence = self._evidence or self._proven()
-        given = {"count": self.count if count is None else count, "version": VERSION, "expected": expected}
-        return columns + list((_EMPTY | self._evidence | given).values())
+    def next(self, rows: Rows, expected: int) -> list[object]:
+        """Return what a commit of some rows takes where the journal's head is expected at a position."""
+        return [*_columns(rows), self.count, VERSION, expected, self.reading.epoch]
 
-    def _proven(self) -> dict[str, Any]:
+    def proven(self, rows: Rows, *, count: int | None = None) -> list[object]:
+        """Return what a commit of some rows takes that proves what the group saw."""
+        self._evidence = self._evidence or self._looked_at()
+        given = {"count": self.count if count is None else count, "version": VERSION}
+        return [*(_columns(rows) if rows else ()), *(_EMPTY | self._evidence | given).values()]
+
+    def _looked_at(self) -> dict[str, Any]:
         """Return what the group looked at."""
         reading, effects = self.reading, self.reading.effects
         inputs = {entry.input for at, entry in effects.entries if at in effects.batches}
@@ -253,7 +280,6 @@ class _Group:
         return {
             "read_at": reading.read_at,
             "epoch": reading.epoch,
-            "created": list(reading.created),
             "keys": reading.holder_keys,
             "mpids": list(reading.mpids),
             "requests": reading.request_keys,

@@ -91,6 +91,9 @@ class Database:
         self.address = address
         self._path: Any = None
         self._others: Any = None
+        self._kept: list[Connection] = []  # out of the pool of the path, and at rest: to take one costs nothing
+        self._generation = 0  # of connections; those of an earlier one are not kept
+        self._asking = 0  # so many wait for one of the path
 
     async def open(self) -> None:
         """Connect; raise ``StoreUnavailable`` or ``StoreError`` where that cannot be."""
@@ -106,6 +109,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._put_back()
         pools, self._path, self._others = (self._path, self._others), None, None
         for pool in pools:
             if pool is not None:
@@ -151,12 +155,8 @@ class Database:
         pool = self._path if in_path else self._others
         if pool is None:
             raise StoreUnavailable("The store is not open.", 1)
-        try:
-            connection = await pool.acquire(timeout=CONNECT_SECONDS if in_path else ACQUIRE_SECONDS)
-        except TimeoutError:
-            busy = pool.get_size() >= pool.get_max_size() and not pool.get_idle_size()
-            what = "all connections to it are busy" if busy else "it does not answer in time"
-            raise StoreUnavailable(f"The database {self.address.name} cannot serve now: {what}.", 1) from None
+        generation = self._generation
+        connection = await self._taken(pool, in_path=in_path)
         try:
             with _within(connection, seconds or (PATH_SECONDS if in_path else STATEMENT_SECONDS)):
                 yield connection
@@ -164,7 +164,35 @@ class Database:
             await _abandon(connection, error)
             raise
         finally:
+            fresh = generation == self._generation and pool is self._path
+            if fresh and not self._asking and not _is_gone(connection):
+                self._kept.append(connection)
+            else:
+                await pool.release(connection)
+
+    async def _taken(self, pool: Any, *, in_path: bool) -> Connection:
+        """Return a connection that is kept, else one out of a pool."""
+        while in_path and self._kept:
+            connection = self._kept.pop()
+            if not _is_gone(connection):
+                return connection
             await pool.release(connection)
+        self._asking += in_path
+        try:
+            return await pool.acquire(timeout=CONNECT_SECONDS if in_path else ACQUIRE_SECONDS)
+        except TimeoutError:
+            busy = pool.get_size() >= pool.get_max_size() and not pool.get_idle_size()
+            what = "all connections to it are busy" if busy else "it does not answer in time"
+            raise StoreUnavailable(f"The database {self.address.name} cannot serve now: {what}.", 1) from None
+        finally:
+            self._asking -= in_path
+
+    async def _put_back(self) -> None:
+        """Give the connections that are kept back to their pool."""
+        self._generation += 1
+        kept, self._kept = self._kept, []
+        for connection in kept:
+            await self._path.release(connection)
 
     @asynccontextmanager
     async def transaction(
@@ -194,6 +222,7 @@ class Database:
 
     async def refresh(self) -> None:
         """Let connections be replaced at their next use: after one was lost the others are not to be trusted."""
+        await self._put_back()
         for pool in (self._path, self._others):
             if pool is not None:
                 await pool.expire_connections()
@@ -306,6 +335,15 @@ async def _abandon(connection: Connection, error: BaseException) -> None:
             await connection.execute("ROLLBACK", timeout=CONNECT_SECONDS)
             return
     _terminate(connection)
+
+
+def _is_gone(connection: Connection) -> bool:
+    """Tell whether a connection that was lent cannot be used any more."""
+    try:
+        gone: bool = connection.is_closed()
+    except asyncpg.InterfaceError:  # it was lost, and is back in its pool already
+        return True
+    return gone
 
 
 def _terminate(connection: Connection) -> None:

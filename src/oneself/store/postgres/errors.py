@@ -17,7 +17,7 @@ import msgspec
 from oneself.errors import OneselfError, StoreDamaged, StoreError, StoreUnavailable
 from oneself.store.url import database_name
 
-__all__ = ["URL_IS_WRONG", "Address", "is_lost", "is_passing", "is_unknown", "plain", "plain_errors"]
+__all__ = ["URL_IS_WRONG", "Address", "is_lost", "is_passing", "is_taken", "is_unknown", "plain", "plain_errors"]
 
 URL_IS_WRONG: Final = "The database {} cannot be used: its URL is not one that PostgreSQL's clients know."
 
@@ -91,6 +91,11 @@ def is_unknown(error: BaseException) -> bool:
     """Tell whether it is not known what became of a statement that an error was the answer to."""
     state = getattr(error, "sqlstate", "")
     return state == "40003" or (is_lost(error) and state not in _NOTHING_DONE)
+
+
+def is_taken(error: BaseException, index: str) -> bool:
+    """Tell whether a row could not be put in since its key in an index is another's."""
+    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == index
 
 
 def is_passing(error: BaseException) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeVar
 from zlib import crc32
-
-import msgspec
 
 from oneself.errors import StoreDamaged
 from oneself.identity import Profile
@@ -18,6 +18,7 @@ from oneself.store.postgres.aliases import END
 from oneself.store.postgres.bodies import device_of, person_of, profile_of, workspace_of
 from oneself.store.postgres.database import ONE_MOMENT, Connection, Database, Record
 from oneself.store.postgres.errors import Address
+from oneself.store.postgres.packs import entries_of
 from oneself.store.postgres.rows import text
 from oneself.store.postgres.views import parts_of
 from oneself.store.reading import REQUESTS, Activity, History, QuarantinedBatch, Touched, events_of
@@ -29,8 +30,15 @@ T = TypeVar("T")
 
 _CHUNK: Final = 1_000
 
-_ENTRIES: Final = "SELECT position, checksum, body FROM entry WHERE position > $1 ORDER BY position LIMIT $2"
-_SOME_ENTRIES: Final = "SELECT position, checksum, body FROM entry WHERE position = ANY($1::bigint[])"
+# An entry is in the row of the greatest position that is not after its own.
+_ENTRIES: Final = """
+    SELECT position, count, checksum, body FROM entry
+    WHERE position >= coalesce((SELECT max(position) FROM entry WHERE position <= $1), 0) ORDER BY position LIMIT $2
+"""
+_SOME_ENTRIES: Final = """
+    SELECT position, count, checksum, body FROM entry WHERE position IN (
+        SELECT (SELECT max(position) FROM entry WHERE position <= asked.at) FROM unnest($1::bigint[]) AS asked(at))
+"""
 _SOME_BATCHES: Final = "SELECT position, checksum, body FROM batch WHERE position = ANY($1::bigint[])"
 _REQUESTS: Final = """
     SELECT position FROM request WHERE key = ANY($1::bytea[])
@@ -85,9 +93,16 @@ def checked(address: Address, what: str, checksum: int, body: bytes, decoded: Ca
     """Return what a body says, or raise ``StoreDamaged`` where it is not what was written."""
     if crc32(body) != checksum:
         raise StoreDamaged(f"The database {address.name} is damaged ({what} does not match its checksum): {_ADVICE}")
-    try:
+    with as_damage(address, what):
         return decoded(body)
-    except msgspec.DecodeError as error:
+
+
+@contextmanager
+def as_damage(address: Address, what: str) -> Iterator[None]:
+    """Raise ``StoreDamaged`` where something cannot be decoded."""
+    try:
+        yield
+    except ValueError as error:
         raise StoreDamaged(f"The database {address.name} is damaged ({what}: {error}): {_ADVICE}") from error
 
 
@@ -110,37 +125,45 @@ class Lookups(Store):
 
     async def entry(self, position: int) -> Entry | None:
         """Return the journal entry at a position."""
-        return dict(await self._journal(_SOME_ENTRIES, [position])).get(position)
+        return (await self._entries_at([position], in_path=False)).get(position)
 
     async def entries_at(self, positions: Collection[int]) -> dict[int, Entry]:
         """Return the journal entries at some positions, as far as there are any."""
         if not positions:
             return {}
-        return dict(await self._journal(_SOME_ENTRIES, list(positions), in_path=True))
+        return await self._entries_at(positions, in_path=True)
+
+    async def _entries_at(self, positions: Collection[int], *, in_path: bool) -> dict[int, Entry]:
+        rows = await self.database.fetch(_SOME_ENTRIES, list(positions), in_path=in_path)
+        wanted = frozenset(positions)
+        return {at: self._entry(at, body) for at, body in self._unpacked(rows) if at in wanted}
 
     async def entries(self, after: int = 0) -> AsyncIterator[tuple[int, Entry]]:
         """Yield the journal in its order."""
-        while True:
-            chunk = await self._journal(_ENTRIES, after, _CHUNK)
-            for row in chunk:
-                yield row
-            if len(chunk) < _CHUNK:
-                return
-            after = chunk[-1][0]
+        async for chunk in self.bodies(after):
+            for position, body in chunk:
+                yield position, self._entry(position, body)
 
     async def bodies(self, after: int = 0) -> AsyncIterator[list[tuple[int, bytes]]]:
         """Yield chunks of entries in the journal's order, none decoded."""
-        while chunk := await self.database.fetch(_ENTRIES, after, _CHUNK):
-            for position, checksum, body in chunk:
-                checked(self.database.address, f"entry {position}", checksum, body, bytes)
-            yield [(position, body) for position, _, body in chunk]
-            after = chunk[-1]["position"]
+        while True:
+            rows = await self.database.fetch(_ENTRIES, after + 1, _CHUNK)
+            chunk = [(position, body) for position, body in self._unpacked(rows) if position > after]
+            if chunk:
+                yield chunk
+                after = chunk[-1][0]
+            if len(rows) < _CHUNK:
+                return
 
-    async def _journal(self, sql: str, *arguments: object, in_path: bool = False) -> list[tuple[int, Entry]]:
-        return [
-            (position, checked(self.database.address, f"entry {position}", checksum, body, decode))
-            for position, checksum, body in await self.database.fetch(sql, *arguments, in_path=in_path)
-        ]
+    def _unpacked(self, rows: Iterable[Record]) -> Iterator[tuple[int, bytes]]:
+        """Yield the entries of rows, each with its position, as JSON."""
+        for position, count, checksum, body in rows:
+            of = partial(entries_of, position, count)
+            yield from checked(self.database.address, f"entry {position}", checksum, body, of)
+
+    def _entry(self, position: int, body: bytes) -> Entry:
+        with as_damage(self.database.address, f"entry {position}"):
+            return decode(body)
 
     async def batches(self, positions: Sequence[int]) -> dict[int, BatchRecord]:
         """Return what the batches at some positions brought."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from zlib import crc32
 
 from oneself.journal import BatchRecord, Entry, encode, encode_batch
 from oneself.store.postgres.bodies import encoded, profile_body
+from oneself.store.postgres.packs import packed
 from oneself.store.postgres.statements import Rows
 from oneself.store.reading import Effects, events_of
 
@@ -20,10 +21,14 @@ text = str.encode
 
 
 class Bodies:
-    """The bodies of a group's entries and batches, encoded; they do not depend on where the group comes to stand."""
+    """A group's entries and batches, encoded; they do not depend on where the group comes to stand.
+
+    ``packs`` have the entries, as if the group came to stand at ``first``.
+    """
 
     def __init__(self, effects: Effects) -> None:
-        self.entries = [encode(entry) for _, entry in effects.entries]
+        self.first = effects.entries[0][0]
+        self.packs = list(packed(effects.entries, [encode(entry) for _, entry in effects.entries]))
         self.batches = [encode_batch(record) for record in effects.batches.values()]
 
 
@@ -36,8 +41,19 @@ def takes_rows_away(effects: Effects) -> bool:
     return None in effects.guarded.values() or None in effects.further.values() or bool(effects.rewrites)
 
 
-def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable[str]) -> Rows:
-    """Return the columns of all that a group changes; ``inputs`` are those that were never heard before."""
+def rows_of(
+    effects: Effects,
+    bodies: Bodies,
+    commit_id: bytes,
+    inputs: Iterable[str],
+    created: Collection[int],
+    forgotten: Collection[bytes],
+) -> Rows:
+    """Return the columns of all that a group changes.
+
+    ``inputs`` are those that were never heard before, ``created`` the profiles that were not there before, and
+    ``forgotten`` the keys of requests whose old rows still are.
+    """
     last = effects.entries[-1][0]
     made: Rows = {}
 
@@ -46,10 +62,13 @@ def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable
         if columns:
             made[name] = columns
 
-    put("entry", _entries(effects.entries, bodies.entries, commit_id))
-    put("profile", ((mpid, text(of), p.created, profile_body(p)) for mpid, (of, p) in effects.profiles.items()))
+    put("entry", _entries(bodies, effects.entries[0][0] - bodies.first, commit_id))
+    profiles = [(mpid, text(of), p.created, profile_body(p)) for mpid, (of, p) in effects.profiles.items()]
+    put("profile", (row for row in profiles if row[0] in created))
+    put("profile_again", (row for row in profiles if row[0] not in created))
     put("holder", effects.linked)
-    put("request", effects.requests.items())
+    put("request", (row for row in effects.requests.items() if row[0] not in forgotten))
+    put("request_again", (row for row in effects.requests.items() if row[0] in forgotten))
     put("profile_decision", effects.concerned)
     put("input", ((text(name),) for name in inputs))
     if effects.unlinked or effects.further or effects.history or effects.history_gone:
@@ -64,12 +83,10 @@ def rows_of(effects: Effects, bodies: Bodies, commit_id: bytes, inputs: Iterable
     return made
 
 
-def _entries(
-    entries: list[tuple[int, Entry]], bodies: list[bytes], commit_id: bytes
-) -> Iterator[tuple[int, int, bytes | None, int, bytes]]:
+def _entries(bodies: Bodies, by: int, commit_id: bytes) -> Iterator[tuple[int, int, bytes | None, int, bytes, int]]:
     mark: bytes | None = commit_id
-    for (position, entry), body in zip(entries, bodies, strict=True):
-        yield position, entry.at_ms, mark, crc32(body), body
+    for position, at_ms, body, count in bodies.packs:
+        yield position + by, at_ms, mark, crc32(body), body, count
         mark = None
 
 

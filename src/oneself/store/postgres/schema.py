@@ -221,7 +221,11 @@ _FIRST: Final = (
     )""",
 )
 
-MIGRATIONS: Final = (_FIRST,)
+# Entries that were decided together share a row, of the first one's position. A row of one entry is as it was; the
+# bodies of more are joined by line feeds, and compressed as zlib does it. The checksum is of what is kept.
+_PACKED: Final = ("ALTER TABLE entry ADD COLUMN count INT NOT NULL DEFAULT 1",)
+
+MIGRATIONS: Final = (_FIRST, _PACKED)
 """``MIGRATIONS[n]`` are the statements that lead from version n to n + 1."""
 
 VERSION: Final = len(MIGRATIONS)

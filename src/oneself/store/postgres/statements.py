@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from oneself.store.postgres.schema import REQUEST_PARTS
-
-__all__ = ["AFTER", "BEFORE", "INSERTS", "NOTHING", "PARAMETERS", "Rows", "commit_of", "tables_of"]
+__all__ = [
+    "AFTER", "BEFORE", "INSERTS", "NEXT_PARAMETERS", "NOTHING", "PARAMETERS", "Rows", "commit_of", "inserts_of",
+    "next_of",
+]  # fmt: skip
 
 
 class Column(NamedTuple):
@@ -20,15 +20,16 @@ class Column(NamedTuple):
 
 
 class Insert(NamedTuple):
-    """Rows put into a table; ``otherwise`` is what becomes of one that is there.
+    """Rows put into a table; ``otherwise`` is what becomes of one that is there, and without it none may be.
 
-    With ``parts`` it is several tables, of which one takes them.
+    Of a table in ``parts`` it is one that takes them, named by its number.
     """
 
-    table: str
+    name: str
     columns: tuple[Column, ...]
-    otherwise: str = ""
-    parts: int = 0
+    otherwise: str
+    table: str
+    parts: bool
 
     @property
     def given(self) -> list[Column]:
@@ -42,8 +43,8 @@ Rows = dict[str, list[list[object]]]
 _AS_IT_IS: Final = "ON CONFLICT DO NOTHING"
 
 
-def _insert(table: str, spec: str, otherwise: str = "", parts: int = 0) -> Insert:
-    return Insert(table, tuple(_column(word) for word in spec.split()), otherwise, parts)
+def _insert(name: str, spec: str, otherwise: str = "", *, into: str = "", parts: bool = False) -> Insert:
+    return Insert(name, tuple(_column(word) for word in spec.split()), otherwise, into or name, parts)
 
 
 def _column(word: str) -> Column:
@@ -54,21 +55,25 @@ def _column(word: str) -> Column:
 # A name ends in * for bytes, # for a small number, ? for yes or no, @ for a position, and ! where it is the position
 # of the group's last entry, which nobody gives; else it is a big number.
 INSERTS: Final = {
-    made.table: made
+    made.name: made
     for made in (
-        _insert("entry", "position@ at_ms commit_id* checksum body*"),
+        _insert("entry", "position@ at_ms commit_id* checksum body* count#"),
+        _insert("profile", "mpid space* created@ changed! body*"),
         _insert(
-            "profile",
+            "profile_again",
             "mpid space* created@ changed! body*",
             "ON CONFLICT (mpid) DO UPDATE SET space = excluded.space, changed = excluded.changed,"
             " body = excluded.body",
+            into="profile",
         ),
         _insert("holder", "key* position@ mpid"),
+        _insert("request", "key* position@", parts=True),
         _insert(
-            "request",
+            "request_again",
             "key* position@",
             "ON CONFLICT (key) DO UPDATE SET position = excluded.position",
-            parts=REQUEST_PARTS,
+            into="request",
+            parts=True,
         ),
         _insert("profile_decision", "mpid position@", _AS_IT_IS),
         _insert("identity_history", "mpid ended@ type* value* linked@ why* moved_to", _AS_IT_IS),
@@ -120,12 +125,15 @@ INSERTS: Final = {
         ),
     )
 }
-"""What is put into tables, all of it in one statement; no row of it is touched by another statement of the group."""
+"""What is put into tables, all of it in one statement; no row of it is touched by another statement of the group.
+
+What is there for certain, or may be, is put in ``again``: to look for it beforehand costs as much as a row.
+"""
 
 NOTHING: Final[Rows] = {name: [[] for _ in into.given] for name, into in INSERTS.items()}
 """The columns of no rows."""
 
-_DECISIONS: Final = frozenset({"entry", "profile", "holder", "request", "profile_decision"})
+_DECISIONS: Final = frozenset({"entry", "profile", "profile_again", "holder", "request", "profile_decision"})
 _BATCHES: Final = frozenset({"batch", "person", "workspace_profile", "device", "activity"})
 
 BEFORE: Final = {
@@ -190,6 +198,14 @@ AFTER: Final = {
 Whichever came first, the loss of its events or the end of its profile, a batch ends up in the same table.
 """
 
+_NEXT: Final = """
+WITH head AS (
+    UPDATE journal_head SET position = position + {count}
+    WHERE id = 1 AND position = {expected} AND version = {version} AND epoch = {epoch} RETURNING position AS last
+){inserts}
+SELECT (SELECT last FROM head) AS last
+"""
+
 _COMMIT: Final = """
 WITH locked AS (
     SELECT 1 AS locked FROM journal_head WHERE id = 1 AND {count} = 0 FOR UPDATE
@@ -197,10 +213,6 @@ WITH locked AS (
     SELECT position, version, epoch, CASE
         WHEN position < {read_at} THEN 'lost'
         WHEN epoch <> {epoch} THEN 'epoch'
-        WHEN EXISTS (SELECT 1 FROM unnest({created}) AS asked(mpid) CROSS JOIN LATERAL (
-            SELECT 1 FROM profile AS p WHERE p.mpid = asked.mpid LIMIT 1) AS p) THEN 'mpids'
-        WHEN position = {expected} THEN ''
-        WHEN {expected} >= 0 THEN 'position'
         WHEN EXISTS (SELECT 1 FROM unnest({keys}) AS asked(key) CROSS JOIN LATERAL (
             SELECT 1 FROM holder WHERE holder.key = asked.key AND holder.position > {read_at} LIMIT 1) AS h)
             THEN 'holders'
@@ -209,7 +221,7 @@ WITH locked AS (
             WHERE p.mpid = asked.mpid AND (p.changed > {read_at} OR p.expired > {read_at}) LIMIT 1) AS p)
             THEN 'profiles'
         WHEN EXISTS (SELECT 1 FROM unnest({requests}) AS asked(key) CROSS JOIN LATERAL (
-            SELECT 1 FROM request AS r WHERE r.key = asked.key AND r.position > {read_at} LIMIT 1) AS r)
+            SELECT 1 FROM {request} AS r WHERE r.key = asked.key AND r.position > {read_at} LIMIT 1) AS r)
             THEN 'requests'
         WHEN EXISTS (SELECT 1 FROM unnest({people}) AS asked(mpid) CROSS JOIN LATERAL (
             SELECT 1 FROM person AS p WHERE p.mpid = asked.mpid AND p.changed > {people_at} LIMIT 1) AS p)
@@ -238,13 +250,14 @@ SELECT proof.position, proof.version, proof.changed, (SELECT last FROM head) AS 
 FROM proof
 """
 
+NEXT_PARAMETERS: Final = {"count": "bigint", "version": "bigint", "expected": "bigint", "epoch": "bigint"}
+"""What a commit takes after its columns, where nothing was committed since what the group saw …"""
+
 PARAMETERS: Final = {
     "count": "bigint",
     "version": "bigint",
-    "expected": "bigint",
     "read_at": "bigint",
     "epoch": "bigint",
-    "created": "bigint[]",
     "keys": "bytea[]",
     "mpids": "bigint[]",
     "requests": "bytea[]",
@@ -255,55 +268,62 @@ PARAMETERS: Final = {
     "alias_mpids": "bigint[]",
     "alias_positions": "bigint[]",
 }
-"""What a commit takes after its columns."""
+"""… and else."""
 
 _ABSOLUTE: Final = "CASE WHEN r.{name} < 0 THEN head.last + 1 + r.{name} ELSE r.{name} END"
 
 
-def tables_of(rows: Rows) -> tuple[str, ...]:
-    """Return the tables that a group's rows are put into; what comes together often, always together.
+def inserts_of(rows: Rows) -> tuple[str, ...]:
+    """Return what a group's rows are put in by; what comes together often, always together.
 
     So there are few different statements, each of which a connection prepares once.
     """
-    tables = rows.keys() | _DECISIONS | (_BATCHES if "batch" in rows else frozenset())
-    return tuple(name for name in INSERTS if name in tables)
-
-
-def _places(into: Insert) -> Iterator[tuple[str, str]]:
-    """Yield the tables that rows may be put into, each with the condition for it."""
-    if not into.parts:
-        yield into.table, ""
-    for part in range(into.parts):
-        written = f"coalesce((SELECT max(number) FROM {into.table}_turn), 0) % {into.parts}"
-        yield f"{into.table}_{part}", f"WHERE {written} = {part}"
+    names = rows.keys() | _DECISIONS | (_BATCHES if "batch" in rows else frozenset())
+    return tuple(name for name in INSERTS if name in names)
 
 
 @cache
-def commit_of(tables: tuple[str, ...]) -> str:
-    """Return the statement that commits a group whose rows are put into some tables, and answers with one row.
+def next_of(inserts: tuple[str, ...], part: int) -> str:
+    """Return the statement that commits a group where nothing was committed since what the group saw.
 
-    It takes the columns, table after table, and ``PARAMETERS``. With a ``count`` of 0 it locks the journal's head
+    It takes the columns, insert after insert, and ``NEXT_PARAMETERS``. If the journal's head is where it is
+    ``expected``, it moves it by ``count`` and puts the rows in; else it does nothing, and ``last`` is null. ``part``
+    is the one of the tables in parts that is written.
+    """
+    return _filled(_NEXT, inserts, part, NEXT_PARAMETERS)
+
+
+@cache
+def commit_of(inserts: tuple[str, ...], part: int) -> str:
+    """Return the statement that commits a group wherever the journal's head is, and answers with one row.
+
+    It takes the columns, insert after insert, and ``PARAMETERS``. With a ``count`` of 0 it locks the journal's head
     and changes nothing. Else it proves what the group saw, moves the head by ``count`` and puts the rows in: all of
     it, or nothing, and then ``last`` is null and ``changed`` says why. It does nothing either where another group
     moved the head, or another epoch began, after this statement began to see: so it stands for itself, and the lock
-    before it only makes that others are waited for. Where the head is ``expected`` there is nothing to prove; -1 is
-    for none.
+    before it only makes that others are waited for.
 
     Positions below 0 count back from the group's end: -1 becomes that of its last entry.
     """
+    return _filled(_COMMIT, inserts, part, PARAMETERS)
+
+
+def _filled(statement: str, inserts: tuple[str, ...], part: int, parameters: dict[str, str]) -> str:
     parts = []
     count = 0
-    for table in tables:
-        into = INSERTS[table]
+    for name in inserts:
+        into = INSERTS[name]
         given = {column.name: f"${count + at}::{column.type}[]" for at, column in enumerate(into.given, 1)}
         values = ", ".join(_value(column) for column in into.columns)
-        rows = f"SELECT {values} FROM head, unnest({', '.join(given.values())}) AS r({', '.join(given)})"
         names = ", ".join(column.name for column in into.columns)
-        for name, only in _places(into):
-            parts.append(f", to_{name} AS (INSERT INTO {name}({names}) {rows} {only} {into.otherwise})")
+        table = f"{into.table}_{part}" if into.parts else into.table
+        parts.append(
+            f", to_{name} AS (INSERT INTO {table}({names}) SELECT {values}"
+            f" FROM head, unnest({', '.join(given.values())}) AS r({', '.join(given)}) {into.otherwise})"
+        )
         count += len(given)
-    parameters = {name: f"${count + at}::{type_}" for at, (name, type_) in enumerate(PARAMETERS.items(), 1)}
-    return _COMMIT.format(inserts="".join(parts), **parameters)
+    numbered = {name: f"${count + at}::{type_}" for at, (name, type_) in enumerate(parameters.items(), 1)}
+    return statement.format(inserts="".join(parts), request=f"request_{part}", **numbered)
 
 
 def _value(column: Column) -> str:

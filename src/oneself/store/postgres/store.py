@@ -52,6 +52,7 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         self._inputs: set[str] = set()
         self._event_names: dict[str, set[str]] = {}
         self._names_at = 0
+        self._request_parts: Sequence[int] = (0,)
 
     async def open(self) -> None:
         """Connect, and bring the schema to the newest version."""
@@ -80,7 +81,7 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
 
     async def _look(self) -> None:
         """Learn how far the journal goes."""
-        self._take(await self._view(Asked({}, (), 0, self._names_at)))
+        self._take(await self._view(Asked({}, names_since=self._names_at, request_parts=self._request_parts)))
 
     async def _prove(self) -> None:
         """Raise what a commit would raise that has nothing to write."""
@@ -113,7 +114,8 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         A commit under way that changes any of it is waited for.
         """
         before = self._under_way
-        asked = Asked(wanted, requests, margin, self._names_at)
+        known = self._names_at, self._request_parts
+        asked = Asked(wanted, requests, margin=margin, names_since=known[0], request_parts=known[1])
         reading = await self._view(asked)
         if before is not None and before.touches(reading):
             await before.wait()
@@ -135,7 +137,8 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         return reading
 
     def _take(self, reading: Seen) -> None:
-        """Learn from a reading how far the journal goes, and which names of events came."""
+        """Learn from a reading how far the journal goes, which names of events came, and where request ids stand."""
+        self._request_parts = reading.request_parts
         self._position = max(self._position, reading.read_at)
         self._add_event_names(reading.new_names)
         self._names_at = max(self._names_at, reading.read_at)

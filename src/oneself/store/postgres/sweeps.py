@@ -17,7 +17,7 @@ from oneself.store.trimming import TrimmingStep
 __all__ = ["Sweeps"]
 
 # Servers' clocks differ a little, and so times go up with positions only nearly: the search is one by halves.
-_AT_MS: Final = "SELECT at_ms FROM entry WHERE position = $1"
+_AT_MS: Final = "SELECT at_ms FROM entry WHERE position <= $1 ORDER BY position DESC LIMIT 1"
 _HEAD: Final = "SELECT position FROM journal_head WHERE id = 1"
 _BATCHES: Final = """
     SELECT position, mpid, workspace, checksum, body FROM batch WHERE position > $1 AND position <= $2
@@ -32,12 +32,9 @@ _KNOWN: Final = """
 """
 _DISCARDABLE: Final = "SELECT position FROM loose WHERE trimmed AND position > $1 ORDER BY position LIMIT $2"
 
-_LATE: Final = 20_000
-"""Commits that waited while the tables of request ids took turns may have put rows of so many later positions, at
-most, into the one before."""
-
 _WAIT: Final = "SET LOCAL lock_timeout = '500ms'"
-_LOCK: Final = "SELECT position FROM journal_head WHERE id = 1 FOR UPDATE"
+# A group that was read before a turn, and would still write the table before, is decided again.
+_FENCE: Final = "UPDATE journal_head SET epoch = epoch + 1 WHERE id = 1 RETURNING position"
 _TURNS: Final = "SELECT number, first FROM request_turn ORDER BY number"
 _TURN: Final = "INSERT INTO request_turn(number, first) VALUES($1, $2) ON CONFLICT DO NOTHING"
 _TURNED: Final = "DELETE FROM request_turn WHERE number = $1"
@@ -104,7 +101,7 @@ class Sweeps(Store):
         """Empty the oldest table of request ids if all are forgotten, and begin the next if the newest has such."""
         through = await self.swept(REQUESTS)
         turns = await self._turns()
-        if len(turns) > 1 and turns[1][1] + _LATE <= through:
+        if len(turns) > 1 and turns[1][1] <= through:
             async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
                 await connection.execute(_WAIT)  # who reads it holds it, and whoever comes after waits for us
                 oldest = turns.pop(0)[0]
@@ -113,7 +110,7 @@ class Sweeps(Store):
         number, first = turns[-1]
         if len(turns) < REQUEST_PARTS and first <= through:
             async with self.database.transaction("ISOLATION LEVEL READ COMMITTED") as connection:
-                position = await connection.fetchval(_LOCK)
+                position = await connection.fetchval(_FENCE)
                 await connection.fetch(_TURN, *turns[0])
                 await connection.fetch(_TURN, number + 1, position + 1)
         return None

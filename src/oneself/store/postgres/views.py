@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from oneself.errors import Conflict, StoreDamaged
@@ -13,6 +14,7 @@ from oneself.store.postgres.aliases import ALIAS, END, alias_of
 from oneself.store.postgres.bodies import device_of, person_of, profile_of, workspace_of
 from oneself.store.postgres.database import ONE_MOMENT, Connection, Database, Record
 from oneself.store.postgres.rows import text
+from oneself.store.postgres.schema import REQUEST_PARTS
 from oneself.store.reading import REQUESTS, Reading, Touched, Wanted
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ WITH found AS MATERIALIZED (
 ), named AS (
     SELECT mpid FROM found UNION SELECT r.mpid FROM unnest($3::bigint[]) AS r(mpid)
 )
-SELECT head.position, head.version, head.epoch, f.*, p.*, g.*, r.*, e.*
+SELECT head.position, head.version, head.epoch, f.*, p.*, g.*, r.*, e.*,
+    (SELECT through FROM swept WHERE what = $5) AS forgotten, (SELECT array_agg(number) FROM request_turn) AS turns
 FROM journal_head AS head,
     (SELECT array_agg(n) AS n, array_agg(position) AS at, array_agg(mpid) AS holder FROM found) AS f,
     (SELECT array_agg(p.mpid) AS mpid, array_agg(p.space) AS space, array_agg(p.created) AS created,
@@ -40,12 +43,12 @@ FROM journal_head AS head,
         CROSS JOIN LATERAL (
             SELECT 1 FROM guarded_value WHERE guarded_value.key = asked.key AND NOT released LIMIT 1) AS g) AS g,
     (SELECT array_agg(asked.n) AS request, array_agg(r.position) AS answered
-        FROM unnest($4::bytea[]) WITH ORDINALITY AS asked(key, n)
-        CROSS JOIN LATERAL (SELECT max(position) AS position FROM request WHERE request.key = asked.key) AS r
-        WHERE r.position > coalesce((SELECT through FROM swept WHERE what = $5), 0)) AS r,
+        FROM unnest($4::bytea[]) WITH ORDINALITY AS asked(key, n) CROSS JOIN LATERAL ({requests}) AS r) AS r,
     (SELECT array_agg(workspace) AS workspace, array_agg(name) AS name FROM event_name WHERE position > $6) AS e
 WHERE head.id = 1
 """
+
+_REQUESTS: Final = "SELECT position FROM request_{part} WHERE key = asked.key"
 
 _FURTHER: Final = """
 SELECT asked.n, f.position
@@ -99,7 +102,8 @@ class Seen(Reading):
     ``alias_positions`` are what was looked at, whether it was found or not. ``new_names`` are the ``(workspace,
     name)`` of events that came since a position that the caller gave. People were read later: ``people_at`` is the
     position of the last entry that was seen of them. ``after`` is the commit that was under way then, of which it saw
-    nothing.
+    nothing. ``request_parts`` are the tables of request ids that have some, ``request_part`` is the one of them that
+    is written, and ``forgotten`` are keys whose rows are there, and do not count any more.
     """
 
     def __init__(self, read_at: int) -> None:
@@ -115,6 +119,9 @@ class Seen(Reading):
         self.alias_positions: set[int] = set()
         self.new_names: list[tuple[str, str]] = []
         self.people_at = END
+        self.request_parts: Sequence[int] = ()
+        self.request_part = 0
+        self.forgotten: set[bytes] = set()
         self.after: UnderWay | None = None
 
     def go_after(self, group: UnderWay) -> None:
@@ -131,16 +138,26 @@ class Seen(Reading):
 
 
 class Asked:
-    """What a group asks for, the identities of all spaces in one row."""
+    """What a group asks for, the identities of all spaces in one row.
+
+    ``request_parts`` are the tables of request ids that have some, as far as is known.
+    """
 
     def __init__(
-        self, wanted: Mapping[str, Wanted], requests: Sequence[bytes], margin: int, names_since: int
+        self,
+        wanted: Mapping[str, Wanted],
+        requests: Sequence[bytes] = (),
+        *,
+        margin: int = 0,
+        names_since: int = 0,
+        request_parts: Sequence[int] = (0,),
     ) -> None:
         self.wanted = wanted
         self.requests = requests
         self.count = HOLDERS_READ + margin
         self.aliases = 1 + margin
         self.names_since = names_since
+        self.request_parts = tuple(request_parts)
         self.identities = [(space, identity) for space, want in wanted.items() for identity in want.identities]
         self.keys = [holder_key(space, *identity) for space, identity in self.identities]
 
@@ -169,13 +186,19 @@ async def _read(connection: Connection, asked: Asked, aliases: Mapping[str, list
     """Return a reading with everything but further identities and what is stored."""
     mpids = {mpid for want in asked.wanted.values() for mpid in want.mpids}
     named = {of for rows in aliases.values() for row in rows for of in (row.source, row.destination)}
-    row = await connection.fetchrow(
-        _VIEW, asked.keys, asked.count, list(mpids | named), asked.requests, text(REQUESTS), asked.names_since
-    )
-    if row is None:
-        raise StoreDamaged(HEAD_IS_LOST)
+    what = asked.keys, asked.count, list(mpids | named), asked.requests, text(REQUESTS), asked.names_since
+    while True:
+        row = await connection.fetchrow(_view_of(asked.request_parts), *what)
+        if row is None:
+            raise StoreDamaged(HEAD_IS_LOST)
+        turns = row["turns"] or (0,)
+        parts = tuple(sorted({number % REQUEST_PARTS for number in turns}))
+        if asked.request_parts == parts:
+            break
+        asked.request_parts = parts  # they took turns since they were looked at last
     reading = Seen(row["position"])
     reading.version, reading.epoch = row["version"], row["epoch"]
+    reading.request_parts, reading.request_part = parts, max(turns) % REQUEST_PARTS
     reading.holder_keys, reading.request_keys = asked.keys, asked.requests
     reading.views = {space: View() for space in asked.wanted}
     _take_holders(reading, asked, row)
@@ -185,8 +208,7 @@ async def _read(connection: Connection, asked: Asked, aliases: Mapping[str, list
     for n in row["guarded"] or ():
         space, identity = asked.identities[n - 1]
         reading.views[space].guarded.add(identity)
-    for n, at in zip(row["request"] or (), row["answered"] or (), strict=True):
-        reading.answered[asked.requests[n - 1]] = at
+    _take_requests(reading, asked, row)
     names = zip(row["workspace"] or (), row["name"] or (), strict=True)
     reading.new_names = [(workspace.decode(), name.decode()) for workspace, name in names]
     for space, rows in aliases.items():
@@ -194,6 +216,23 @@ async def _read(connection: Connection, asked: Asked, aliases: Mapping[str, list
         reading.alias_positions |= asked.wanted[space].aliases
     reading.alias_mpids = named
     return reading
+
+
+def _take_requests(reading: Seen, asked: Asked, row: Record) -> None:
+    """Tell which request ids were answered, and which were so long ago that it is forgotten."""
+    through = row["forgotten"] or 0
+    for n, at in zip(row["request"] or (), row["answered"] or (), strict=True):
+        key = asked.requests[n - 1]
+        if at <= through:
+            reading.forgotten.add(key)
+        elif at > reading.answered.get(key, 0):
+            reading.answered[key] = at
+
+
+@cache
+def _view_of(request_parts: tuple[int, ...]) -> str:
+    """Return the statement that looks for request ids in some of their tables."""
+    return _VIEW.format(requests=" UNION ALL ".join(_REQUESTS.format(part=part) for part in request_parts))
 
 
 def _take_holders(reading: Seen, asked: Asked, row: Record) -> None:

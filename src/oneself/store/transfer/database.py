@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from zlib import crc32
 
-import msgspec
 import structlog
 
 from oneself.errors import StoreDamaged, StoreError, StoreUnavailable, StoreVersion
@@ -16,6 +15,7 @@ from oneself.store.postgres.bodies import device_of, encoded, person_of, profile
 from oneself.store.postgres.database import Connection, Database, Snapshot
 from oneself.store.postgres.errors import Address, plain_errors
 from oneself.store.postgres.migrate import check_version, migrate, stored_version
+from oneself.store.postgres.packs import entries_of
 from oneself.store.postgres.schema import VERSION
 from oneself.store.transfer.tables import TABLES, Row, Rows, Table, Tables, Target
 from oneself.store.unfinished import is_unfinished, unfinished_copy
@@ -43,6 +43,7 @@ _CHECKED: Final = frozenset({"entry", "batch"})
 def _select(table: Table) -> str:
     names = table.names
     more = ["changed"] if table.name in _CHANGED else ["checksum"] if table.name in _CHECKED else []
+    more += ["count"] if table.name == "entry" else []
     key = ", ".join(names[: table.key])
     return f"SELECT {', '.join(names + more)} FROM {_from(table)} ORDER BY {key}"
 
@@ -80,6 +81,14 @@ def _checked(table: Table) -> Callable[[Any], Row]:
     return made
 
 
+def _entries(record: Any) -> Rows:
+    """Return the rows of the entries that share one, all of the same time."""
+    position, at_ms, body, checksum, count = record
+    if crc32(body) != checksum:
+        raise ValueError(f"entry {position} does not match its checksum")
+    return [(at, at_ms, one) for at, one in entries_of(position, count, body)]
+
+
 def _profile(record: Any) -> Row:
     mpid, space, created, body, changed = record
     return mpid, space.decode(), created, profile_body(profile_of(mpid, created, changed, body))
@@ -101,6 +110,14 @@ _BODIES: Final[dict[str, Callable[[int, bytes], object]]] = {
     "workspace_profile": workspace_of,
     "device": device_of,
 }
+
+
+def _made(table: Table) -> Callable[[list[Any]], Rows]:
+    """Return what makes the rows of a table from those of the database."""
+    if table.name == "entry":
+        return lambda records: [row for record in records for row in _entries(record)]
+    made = _maker(table)
+    return lambda records: list(map(made, records))
 
 
 def _maker(table: Table) -> Callable[[Any], Row]:
@@ -127,19 +144,19 @@ class DatabaseTables(Tables):
 
     async def rows(self, table: Table) -> AsyncIterator[Rows]:
         """Yield the rows of a table in the order of its key, by a cursor."""
-        made, bodies = _maker(table), table.of_kind("json")
+        made, bodies = _made(table), table.of_kind("json")
         cursor = f"copy_{table.name}"
         count = _STEPS[0] if bodies else _STEPS[-1]
         await self._snapshot.fetch(f"DECLARE {cursor} NO SCROLL CURSOR FOR {_select(table)}")
         while records := await self._snapshot.fetch(f"FETCH {count} FROM {cursor}"):
             try:
-                rows = list(map(made, records))
-            except (ValueError, msgspec.DecodeError) as error:
+                rows = made(records)
+            except ValueError as error:
                 where = self._snapshot.address.name
                 raise StoreDamaged(f"The database {where} is damaged ({error}): restore a backup.") from error
             yield rows
             if bodies:
-                count = _step(sum(len(row[-1]) for row in rows) / len(rows))
+                count = _step(sum(len(row[-1]) for row in rows) / len(records))
         await self._snapshot.fetch(f"CLOSE {cursor}")
 
 
