@@ -9,6 +9,7 @@ fails, the end of its log is added to the error.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -16,7 +17,6 @@ import os
 import resource
 import signal
 import socket
-import sqlite3
 import ssl
 import subprocess
 import sys
@@ -32,9 +32,9 @@ import httpx
 
 from engines import config_on, place_options
 from oneself.identity import Create, Identity, Link, Unlink
-from oneself.journal import Entry, decode
+from oneself.journal import Entry
 from oneself.store import Place
-from postgres_server import asked, held
+from postgres_server import held
 
 START_SECONDS = 30
 STOP_SECONDS = 20
@@ -165,11 +165,15 @@ class Server:
 
     def journal(self) -> list[Entry]:
         """Every decision so far, read while the server runs."""
-        if self.place.database is not None:
-            rows = asked("SELECT body FROM entry ORDER BY position", url=self.place.database)
-            return [decode(body) for (body,) in rows]
-        with contextlib.closing(sqlite3.connect(f"file:{self.data}/journal.db?mode=ro", uri=True)) as file:
-            return [decode(body) for (body,) in file.execute("SELECT body FROM entry ORDER BY position")]
+        return asyncio.run(self._journal())
+
+    async def _journal(self) -> list[Entry]:
+        store = self.place.store(read_only=True)
+        await store.open()
+        try:
+            return [entry async for _, entry in store.entries()]
+        finally:
+            await store.close()
 
     def held(self) -> dict[int, set[Identity]]:
         """What each profile holds by now: the fold of the journal's changes."""
