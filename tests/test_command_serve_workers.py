@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from postgres_server import fresh_schema
+from reading_back import READER
 from serving import Server, serving, shop
 
 SECONDS = 30
@@ -69,6 +70,31 @@ def test_workers_share_a_port_and_one_runs_the_jobs(tmp_path: Path) -> None:
         identified = [float(line.split()[-1]) for line in asked if 'route="/v1/identify"' in line]
         assert sum(identified) == 60
         assert sorted(by_worker(server, "oneself_runs_jobs").values()) == [0.0, 0.0, 1.0]
+
+
+def test_whichever_worker_is_asked_tells_what_became_of_all_batches(tmp_path: Path) -> None:
+    """An input that may only update drops what it knows nobody of; dropped, counted, visible."""
+    config = in_database().replace('name = "server"\n', 'name = "server"\nprotection = "only_update"\n') + READER
+    with serving(config, tmp_path, options=("--workers", "2")) as server:
+        until(lambda: len(by_worker(server, "oneself_ready")) == 2, "both serving")
+        for number in range(30):
+            batch = {"environment": "production", "user_identities": {"customer_id": f"C-{number}"}, "events": []}
+            answer = httpx.post(
+                f"{server.base_url}/v2/events", json=batch, auth=server.inputs["server"], trust_env=False, timeout=20
+            )
+            assert answer.status_code == 202, answer.text
+        told = [line for line in metrics(server) if line.startswith("oneself_batches_total{")]
+        assert len(told) == 2, "each worker had some of thirty connections"
+        credentials = {"client_id": "reader", "client_secret": "reader-secret", "grant_type": "client_credentials"}
+        token = server.client.post("/oauth/token", json=credentials).json()["access_token"]
+        for _ in range(10):
+            seen = httpx.get(
+                f"{server.base_url}/admin/workspaces",
+                headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=20,
+            ).json()  # fmt: skip
+            assert seen["workers"] == 2
+            (counted,) = [one for one in seen["workspaces"][0]["inputs"] if one["name"] == "server"]
+            assert (counted["dropped"], counted["taken"], counted["refused"]) == (30, 0, 0)
 
 
 def test_a_worker_that_dies_is_replaced_and_its_jobs_taken_over(tmp_path: Path) -> None:
