@@ -8,24 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import httpx
 
 from postgres_server import fresh_schema
-from reading_back import READER
+from reading_back import READER, until
 from serving import Server, serving, shop
 
 SECONDS = 30
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < deadline, f"{what} did not happen within {SECONDS} s"
-        time.sleep(0.05)
 
 
 def in_database() -> str:
@@ -77,24 +70,34 @@ def test_whichever_worker_is_asked_tells_what_became_of_all_batches(tmp_path: Pa
     config = in_database().replace('name = "server"\n', 'name = "server"\nprotection = "only_update"\n') + READER
     with serving(config, tmp_path, options=("--workers", "2")) as server:
         until(lambda: len(by_worker(server, "oneself_ready")) == 2, "both serving")
-        for number in range(30):
-            batch = {"environment": "production", "user_identities": {"customer_id": f"C-{number}"}, "events": []}
+        sent = count()
+
+        def both_had_some() -> bool:
+            """Send a batch over a connection of its own; tell whether each worker has had one by now."""
+            batch = {"environment": "production", "user_identities": {"customer_id": f"C-{next(sent)}"}, "events": []}
             answer = httpx.post(
                 f"{server.base_url}/v2/events", json=batch, auth=server.inputs["server"], trust_env=False, timeout=20
             )
             assert answer.status_code == 202, answer.text
-        told = [line for line in metrics(server) if line.startswith("oneself_batches_total{")]
-        assert len(told) == 2, "each worker had some of thirty connections"
+            return len([line for line in metrics(server) if line.startswith("oneself_batches_total{")]) == 2
+
+        until(both_had_some, "a batch at each worker")
         credentials = {"client_id": "reader", "client_secret": "reader-secret", "grant_type": "client_credentials"}
         token = server.client.post("/oauth/token", json=credentials).json()["access_token"]
-        for _ in range(10):
+
+        def told() -> dict[str, int]:
+            """Ask any worker; return what the input sent, nothing where the other one did not answer it."""
+            headers = {"authorization": f"Bearer {token}"}
             seen = httpx.get(
-                f"{server.base_url}/admin/workspaces",
-                headers={"authorization": f"Bearer {token}"}, trust_env=False, timeout=20,
+                f"{server.base_url}/admin/workspaces", headers=headers, trust_env=False, timeout=20
             ).json()  # fmt: skip
-            assert seen["workers"] == 2
             (counted,) = [one for one in seen["workspaces"][0]["inputs"] if one["name"] == "server"]
-            assert (counted["dropped"], counted["taken"], counted["refused"]) == (30, 0, 0)
+            return counted if seen["workers"] == 2 else {}
+
+        dropped = next(sent)
+        for _ in range(10):
+            counted = until(told, "the counts of both")
+            assert (counted["dropped"], counted["taken"], counted["refused"]) == (dropped, 0, 0)
 
 
 def test_a_worker_that_dies_is_replaced_and_its_jobs_taken_over(tmp_path: Path) -> None:
