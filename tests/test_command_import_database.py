@@ -14,6 +14,7 @@ from oneself.bulk import BulkError, EngineTaker, lines
 from oneself.commands import main
 from oneself.store.url import database_key
 from postgres_server import fresh_schema
+from serving import serving
 
 
 def run(*arguments: object) -> Result:
@@ -69,6 +70,19 @@ def test_a_database_is_named_by_an_option_and_each_has_its_own_checkpoint(
         exported = run("export", "--what", "events", "--database", url)
         assert len(exported.stdout.splitlines()) == batches
     assert not list((folder / "oneself-data").glob("journal.db*"))
+
+
+def test_a_database_takes_rows_in_beside_its_server(folder: Path) -> None:
+    customers(folder / "people.jsonl", 0, 30)
+    url = fresh_schema()
+    with serving(f'database = "{url}"\n{CONFIG}', folder / "served") as server:
+        held = server.identity("login", {"customerid": "C-7"})
+        options = ("--input", "shop/server", "--config", server.config, "--database", url)
+        result = run("import", "people.jsonl", *options)
+        assert result.stdout.startswith("30 rows: 30 taken in"), result.output
+        assert server.identity("login", {"customerid": "C-7"})["mpid"] == held["mpid"]
+        assert server.look({"customerid": "C-8"})["mpid"]
+    assert len({entry.decision.mpid for entry in server.journal() if entry.decision.mpid}) == 30
 
 
 def test_what_tells_a_database_from_others_has_no_password() -> None:
