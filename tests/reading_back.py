@@ -14,7 +14,7 @@ from serving import Server, shop
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 30
 FIELDS = "user_identities,device_identities,user_attributes,attribution,consent_state"
 
 READER = """

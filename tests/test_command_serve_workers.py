@@ -8,23 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import httpx
 
 from postgres_server import fresh_schema
+from reading_back import READER, until
 from serving import Server, serving, shop
 
 SECONDS = 30
-
-
-def until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < deadline, f"{what} did not happen within {SECONDS} s"
-        time.sleep(0.05)
 
 
 def in_database() -> str:
@@ -69,6 +63,41 @@ def test_workers_share_a_port_and_one_runs_the_jobs(tmp_path: Path) -> None:
         identified = [float(line.split()[-1]) for line in asked if 'route="/v1/identify"' in line]
         assert sum(identified) == 60
         assert sorted(by_worker(server, "oneself_runs_jobs").values()) == [0.0, 0.0, 1.0]
+
+
+def test_whichever_worker_is_asked_tells_what_became_of_all_batches(tmp_path: Path) -> None:
+    """An input that may only update drops what it knows nobody of; dropped, counted, visible."""
+    config = in_database().replace('name = "server"\n', 'name = "server"\nprotection = "only_update"\n') + READER
+    with serving(config, tmp_path, options=("--workers", "2")) as server:
+        until(lambda: len(by_worker(server, "oneself_ready")) == 2, "both serving")
+        sent = count()
+
+        def both_had_some() -> bool:
+            """Send a batch over a connection of its own; tell whether each worker has had one by now."""
+            batch = {"environment": "production", "user_identities": {"customer_id": f"C-{next(sent)}"}, "events": []}
+            answer = httpx.post(
+                f"{server.base_url}/v2/events", json=batch, auth=server.inputs["server"], trust_env=False, timeout=20
+            )
+            assert answer.status_code == 202, answer.text
+            return len([line for line in metrics(server) if line.startswith("oneself_batches_total{")]) == 2
+
+        until(both_had_some, "a batch at each worker")
+        credentials = {"client_id": "reader", "client_secret": "reader-secret", "grant_type": "client_credentials"}
+        token = server.client.post("/oauth/token", json=credentials).json()["access_token"]
+
+        def told() -> dict[str, int]:
+            """Ask any worker; return what the input sent, nothing where the other one did not answer it."""
+            headers = {"authorization": f"Bearer {token}"}
+            seen = httpx.get(
+                f"{server.base_url}/admin/workspaces", headers=headers, trust_env=False, timeout=20
+            ).json()  # fmt: skip
+            (counted,) = [one for one in seen["workspaces"][0]["inputs"] if one["name"] == "server"]
+            return counted if seen["workers"] == 2 else {}
+
+        dropped = next(sent)
+        for _ in range(10):
+            counted = until(told, "the counts of both")
+            assert (counted["dropped"], counted["taken"], counted["refused"]) == (dropped, 0, 0)
 
 
 def test_a_worker_that_dies_is_replaced_and_its_jobs_taken_over(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from page_examples import run_examples
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -84,6 +87,64 @@ def test_make_serve_prints_a_curl_line_that_works_and_why_explains(shop: tuple[P
     assert "ana@example.com" in told.stdout
 
 
+@contextmanager
+def bare_server(folder: Path) -> Iterator[list[str]]:
+    """Run `oneself serve` without anything in an empty folder; yields what it prints.
+
+    Where somebody else has its port, it is told to take a free one.
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ONESELF_")}
+    for options in ((), ("--port", "0")):
+        command = [sys.executable, "-m", "oneself", "serve", *options]
+        with (folder.parent / "log").open("w+") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=log, text=True
+            )  # fmt: skip
+            assert process.stdout is not None
+            with process.stdout:
+                try:
+                    printed = [line.rstrip("\n") for line in iter_until(process.stdout, "curl ")]
+                    if printed:
+                        yield printed
+                        return
+                finally:
+                    process.terminate()
+                    process.wait(20)
+            log.seek(0)
+            said = log.read()
+            assert "address already in use" in said.lower(), said
+
+
+def iter_until(lines: Iterable[str], begin: str) -> Iterator[str]:
+    """Yield lines up to the first that begins so."""
+    for line in lines:
+        yield line
+        if line.startswith(begin):
+            return
+
+
+def test_a_bare_serve_in_an_empty_folder_prints_keys_and_a_curl_line_that_works(tmp_path: Path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    with bare_server(folder) as printed:
+        url = re.fullmatch(r"Oneself serves (http://127\.0\.0\.1:\d+) with its data in oneself-data", printed[0])
+        assert url
+        config = tomllib.loads((folder / "oneself-data/oneself.toml").read_text())
+        server, web = config["input"]
+        assert printed[2:5] == [
+            f"  server  key {server['key']} secret {server['secret']}",
+            f"  web     key {web['key']}",
+            f"  API client admin secret {config['api_client'][0]['client_secret']}",
+        ]
+        curl = printed[-1]
+        assert url[1] in curl
+        if shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        answer = subprocess.run(["bash", "-c", f"{curl} -s"], capture_output=True, text=True, check=True, timeout=30)
+        assert re.search(r'"mpid":"-?\d+"', answer.stdout), answer.stdout
+    assert [one.name for one in folder.iterdir()] == ["oneself-data"]
+
+
 def test_the_sample_shop_is_filled_once(shop: tuple[Path, list[str]]):
     assert re.search(r"\([1-9]\d+ new decisions\)", "\n".join(shop[1]))
 
@@ -93,8 +154,6 @@ def test_the_example_of_sending_events_answers_what_the_page_says(shop: tuple[Pa
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     example = (ROOT / "docs/events.md").read_text().partition("## An example")[2].partition("\n## ")[0]
-    steps = [step for block in re.findall(r"```\n(.*?)```", example, re.S) for step in commands_of(block)]
-    assert len(steps) == 4
     config = tomllib.loads((data / "oneself.toml").read_text())
     server = next(one for one in config["input"] if one["name"] == "server")
     environ = {
@@ -104,31 +163,7 @@ def test_the_example_of_sending_events_answers_what_the_page_says(shop: tuple[Pa
     }
     url = re.search(r"http://\S+", "\n".join(printed))
     assert url
-    end = "== the end of a command =="
-    script = "".join(f"{command}\necho; echo '{end}'\n" for command, _ in steps)
-    script = script.replace("http://127.0.0.1:8080", url[0])
-    ran = subprocess.run(
-        ["bash", "-c", script], env=os.environ | environ, capture_output=True, text=True, check=True, timeout=60
-    )
-    for (command, says), answer in zip(steps, ran.stdout.split(end), strict=False):
-        pattern = ".*".join(re.escape(re.sub(r"\s+", "", part)) for part in says.split("…"))
-        assert re.fullmatch(pattern, re.sub(r"\s+", "", answer), re.S), f"{command}\nanswered {answer}"
-
-
-def commands_of(block: str) -> list[tuple[str, str]]:
-    """Return the commands of an example, each with what it is said to answer."""
-    steps: list[tuple[str, str]] = []
-    command, says = "", ""
-    for line in block.splitlines(keepends=True):
-        if line.startswith("$ ") and command.count("'") % 2 == 0:
-            if command:
-                steps.append((command, says))
-            command, says = line[2:], ""
-        elif command.count("'") % 2 or command.endswith("\\\n"):
-            command += line
-        else:
-            says += line
-    return [*steps, (command, says)]
+    assert run_examples(example, url[0], environ, data) == 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

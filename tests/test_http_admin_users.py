@@ -388,7 +388,7 @@ async def test_what_became_of_batches_is_counted_for_each_input(tmp_path: Path) 
         await world.page([1])
         assert (await world.send({"mpid": 1})).status == 400
         told = (await world.ask("GET", "/admin/workspaces", headers=await world.headers("looker"))).json
-        assert told["since_ms"] == NOW_MS
+        assert (told["since_ms"], told["workers"]) == (NOW_MS, 1)
         counted = {
             one["name"]: tuple(
                 one[name] for name in ("taken", "kept", "dropped", "set_aside", "refused", "quarantined_events")

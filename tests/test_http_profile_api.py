@@ -479,3 +479,9 @@ def test_as_time_goes_by_a_client_may_read_again(tmp_path):
             clock[0] += passed
             found.append(await allowed())
         assert found == [3, 0, 1, 1, 3]
+        routes = ProfileRoutes(CONFIG, tokens, server.engine, lambda: NOW_MS / 1000, lambda: clock[0], workers=6)
+        found = []
+        for passed in (0, 0, 1, 1, 10):
+            clock[0] += passed
+            found.append(await allowed())
+        assert found == [1, 0, 0, 1, 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -24,7 +25,7 @@ from http_edge import (
     basic,
     batch,
 )
-from oneself.http import App, create_app
+from oneself.http import App, Siblings, create_app
 from oneself.http.rates import Rate
 
 
@@ -46,9 +47,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return clock
 
 
-def limited(engine: StrawEngine, per_second: int) -> App:
+def limited(engine: StrawEngine, per_second: int, siblings: Siblings | None = None) -> App:
     workspaces = (msgspec.structs.replace(SHOP, max_batches_per_second=per_second), *CONFIG.workspaces[1:])
-    return create_app(msgspec.structs.replace(CONFIG, workspaces=workspaces), engine, clock=lambda: NOW)
+    return create_app(
+        msgspec.structs.replace(CONFIG, workspaces=workspaces), engine, clock=lambda: NOW, siblings=siblings
+    )
 
 
 # -- the bucket ----------------------------------------------------------------------------------------------------
@@ -161,6 +164,18 @@ def test_each_input_has_its_own_and_other_workspaces_have_none(clock: Clock) -> 
         assert "x-mp-rate-limit-percentage-used" not in answer.headers
     assert ask(app, "POST", FORWARDING_PATHS[0], {}, {}).status == 202
     assert ask(app, "POST", "/v1/identify", b'{"environment":"production"}', KEY).status == 400
+
+
+@pytest.mark.parametrize(("per_second", "at_once", "wait"), [(8, 2, 1), (4, 1, 1), (1, 1, 4)])
+def test_each_of_several_workers_allows_its_share(
+    per_second: int, at_once: int, wait: int, clock: Clock, tmp_path: Path
+) -> None:
+    app = limited(StrawEngine(), per_second, Siblings(tmp_path, 0, 4))
+    for _ in range(3):
+        answers = [ask(app, "POST", "/v2/events", batch(), BASIC) for _ in range(at_once + 1)]
+        assert [answer.status for answer in answers] == [202] * at_once + [429]
+        assert answers[-1].headers["retry-after"] == str(wait)
+        clock.now += wait
 
 
 def test_each_of_many_batches_counts(clock: Clock) -> None:

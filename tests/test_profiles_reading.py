@@ -181,6 +181,7 @@ def test_the_address_of_a_platform_is_that_of_its_request():
         (None, ""),
         ("batch", ""),
         ({"environment": "test"}, "environment"),
+        ({"environment": "unknown"}, "environment"),
         ({"environment": 1}, "environment"),
         ({"events": {"a": 1}}, "events"),
         ({"events": "x"}, "events"),

@@ -1,4 +1,4 @@
-"""``oneself export``: writes the profiles and events of a data folder to a file (docs/import-export.md)."""
+"""``oneself export``: writes the profiles and events of a folder or a database to a file (docs/import-export.md)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder.  [default: ./oneself-data]"
 )
+@click.option("--database", metavar="URL", help="PostgreSQL database, instead of a folder.")
 @click.option(
     "--config", "config_file", type=_PATH, help="Configuration.  [default: oneself.toml of the data folder]"
 )
@@ -64,6 +65,7 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
 )  # fmt: skip
 def export(
     data: Path | None,
+    database: str | None,
     config_file: Path | None,
     workspace: str | None,
     what: str,
@@ -89,7 +91,7 @@ def export(
     from oneself.engine.engine import clock_ms
 
     configure("warning")
-    config, place = configuration(config_file, data)
+    config, place = configuration(config_file, data, database)
     if input_ is not None:
         inputs = {one.id: one.workspace for one in config.inputs}
         if what != "events":

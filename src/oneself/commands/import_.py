@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from oneself.commands.place import DEFAULT_DATA
+from oneself.commands.place import DEFAULT_DATA, place_of
 from oneself.config import Config, Input, Workspace, load
 from oneself.config.table import listed, meant
 from oneself.errors import OneselfError, StoreInUse
@@ -65,19 +65,21 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="Data folder.  [default: ./oneself-data]"
 )
+@click.option("--database", metavar="URL", help="PostgreSQL database, instead of a folder.")
 @click.option("--environment", type=click.Choice(["production", "development"]), help="That of rows which name none.")
 @click.option("--event-name", metavar="NAME", help="Name of the events of a table, where a row has none.")
 @click.option("--event-type", metavar="TYPE", help="custom_event_type of custom events, where a row has none.")
 @click.option("--manifest", type=_FILE, help="Manifest (JSON): which columns of tables count, and as what.")
 @click.option("--historical", is_flag=True, help="Take events in as historical ones, older than three days.")
 @click.option("--rejects", type=_FILE, help="Where rejected rows go.  [default: ./FILE.rejects.jsonl]")
-@click.option("--url", metavar="URL", help="Send to the server at this address, instead of opening the data folder.")
+@click.option("--url", metavar="URL", help="Send to the server at this address, instead of opening the data.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def import_(
     files: tuple[Path, ...],
     input_: str,
     config_file: Path | None,
     data: Path | None,
+    database: str | None,
     environment: str | None,
     event_name: str | None,
     event_type: str | None,
@@ -101,7 +103,9 @@ def import_(
     from oneself.engine.sources import sources_of
 
     configure("warning")
-    config, place = configuration(config_file, data)
+    if url is not None and database is not None:
+        raise click.UsageError("--url sends to a server, --database opens a database; give one.")
+    config, place = configuration(config_file, data, database)
     inputs = {one.id: one for one in config.inputs}
     if input_ not in inputs:
         raise click.UsageError(
@@ -133,13 +137,19 @@ def import_(
     _run(options)
 
 
-def configuration(file: Path | None, data: Path | None) -> tuple[Config, Place]:
-    """Return the configuration that a command means and where the data is, as ``oneself serve`` finds them."""
+def configuration(file: Path | None, data: Path | None, database: str | None = None) -> tuple[Config, Place]:
+    """Return the configuration that a command means and where the data is, as ``oneself serve`` finds them.
+
+    A ``database`` goes before that of the configuration.
+    """
+    named = None if database is None else place_of(data, database)
     folder = data or Path(os.environ.get("ONESELF_DATA") or DEFAULT_DATA)
     found = file or folder / "oneself.toml"
     if file is None and not found.exists():
         raise click.UsageError(f"{found} is not there. Name the data folder with --data, or give --config.")
     config = load(found, os.environ)
+    if named is not None:
+        return config, named
     if config.database is not None:
         return config, Place(folder, config.database)
     return config, Place(data or config.data or folder)
@@ -150,7 +160,8 @@ def _run(options: _Options) -> None:
 
     from oneself.bulk import Job
 
-    destination = options.caller.id if options.url is None else f"{options.url} {options.caller.id}"
+    where = options.place.key if options.url is None else options.url
+    destination = f"{where} {options.caller.id}" if where else options.caller.id
     job = Job.of(options.files, options.settings, destination, options.environment)
     with _hurried():
         done = uvloop.run(_import(options, job))

@@ -227,9 +227,10 @@ def create_app(
     gate = Gate(config, clock)
     measures = Measures()
     identity, alias, web = IdentityRoutes(gate, engine), AliasRoutes(gate, engine), WebSdkRoutes(gate)
-    events = EventRoutes(config, gate, engine, clock)
+    workers = 1 if siblings is None else siblings.count
+    events = EventRoutes(config, gate, engine, clock, workers)
     tokens = Tokens(config, engine, clock)
-    oauth, profiles = OAuthRoutes(tokens), ProfileRoutes(config, tokens, engine, clock)
+    oauth, profiles = OAuthRoutes(tokens), ProfileRoutes(config, tokens, engine, clock, workers=workers)
     operations = OperationsRoutes(engine, [measures, events.ingestion, *collectors], siblings)
     described = json_reply(200, document())
 
@@ -273,7 +274,7 @@ def create_app(
             (f"{prefix}/v1/JS/{{key}}/Forwarding", _POST, events.forwarding),
             (f"{prefix}/v2/JS/{{key}}/Forwarding", _POST, events.forwarding),
         ]
-    admin = AdminRoutes(config, tokens, engine, clock)
+    admin = AdminRoutes(config, tokens, engine, clock, operations.ingested)
     cold += admin.paths
     routes = [(Route(path, answer, methods=methods), Target(path, methods, answer)) for path, methods, answer in cold]
     direct = _direct(config, gate, engine, identity, events, measures)

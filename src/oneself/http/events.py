@@ -54,13 +54,18 @@ class _Intake(msgspec.Struct, frozen=True):
 
 
 class EventRoutes:
-    """Takes batches in through an engine, and counts them. ``clock`` gives unix seconds."""
+    """Takes batches in through an engine, and counts them. ``clock`` gives unix seconds.
 
-    def __init__(self, config: Config, gate: Gate, engine: Engine, clock: Callable[[], float]) -> None:
+    It is one of so many ``workers``, and allows its share of what a workspace does.
+    """
+
+    def __init__(
+        self, config: Config, gate: Gate, engine: Engine, clock: Callable[[], float], workers: int = 1
+    ) -> None:
         self._gate = gate
         self._engine = engine
         self._clock = clock
-        self.ingestion = Ingestion()
+        self.ingestion = Ingestion(clock())
         engine.listeners.append(self.ingestion.record)
         workspaces = {workspace.name: workspace for workspace in config.workspaces}
         self._intakes = {}
@@ -71,7 +76,7 @@ class EventRoutes:
                 workspace.scope,
                 workspace.max_batch_bytes,
                 workspace.max_event_names,
-                Rate(workspace.max_batches_per_second),
+                Rate(workspace.max_batches_per_second / workers),
             )
         self._max_request = max([MAX_REQUEST_BYTES, *(intake.max_bytes for intake in self._intakes.values())])
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from oneself.http.siblings import Family
 from oneself.journal import BatchRecord, Entry
 
-__all__ = ["Conflicts", "Gauge", "Groups", "Ingestion", "Measures"]
+__all__ = ["Conflicts", "Gauge", "Groups", "Ingested", "Ingestion", "Measures", "ingested"]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+_SINCE: Final = "oneself_counts_since_seconds"
+_BATCHES: Final = "oneself_batches"
+_EVENTS: Final = "oneself_events"
 
 
 class _Histogram:
@@ -123,15 +130,42 @@ class Groups(Collector):
         return [self._sizes.add_to(sizes, []), self._seconds.add_to(seconds, []), self._writing.add_to(writing, [])]
 
 
+class Ingested(msgspec.Struct, frozen=True):
+    """How many batches and events each input sent, by input and what became of them.
+
+    They are the counts of so many ``workers``, all of which have counted since ``since_ms``.
+    """
+
+    workers: int
+    since_ms: int
+    batches: Counter[tuple[str, str]]
+    events: Counter[tuple[str, str]]
+
+
+def ingested(told: Iterable[Iterable[Family]]) -> Ingested:
+    """Return what several servers counted together, from the metrics of each."""
+    counts: dict[str, Counter[tuple[str, str]]] = {_BATCHES: Counter(), _EVENTS: Counter()}
+    since = []
+    for families in told:
+        for family in families:
+            if family.name == _SINCE:
+                since.append(family.samples[0][2])
+            elif family.name in counts:
+                for _, labels, count in family.samples:
+                    counts[family.name][labels["input"], labels["outcome"]] += int(count)
+    return Ingested(len(since), round(max(since) * 1000), counts[_BATCHES], counts[_EVENTS])
+
+
 class Ingestion(Collector):
     """Batches and events by what became of them; give an engine's listeners ``record``.
 
     Of a batch: ``taken``, ``kept`` (bound to no profile, by an input that may only read), ``dropped`` (its input may
     not make a profile), ``set_aside``, ``refused``, ``repeated``. Of an event in a batch that was taken or kept:
-    ``taken`` or ``quarantined``.
+    ``taken`` or ``quarantined``. ``since`` is now, in unix seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self._since = since
         self._batches: dict[tuple[str, str], int] = {}
         self._events: dict[tuple[str, str], int] = {}
 
@@ -158,9 +192,10 @@ class Ingestion(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
         labels = ["input", "outcome"]
-        batches = CounterMetricFamily("oneself_batches", "Batches, by input and what became of them.", labels=labels)
-        events = CounterMetricFamily("oneself_events", "Events, by input and what became of them.", labels=labels)
+        since = GaugeMetricFamily(_SINCE, "When the server began to count, in unix seconds.", self._since)
+        batches = CounterMetricFamily(_BATCHES, "Batches, by input and what became of them.", labels=labels)
+        events = CounterMetricFamily(_EVENTS, "Events, by input and what became of them.", labels=labels)
         for family, counts in ((batches, self._batches), (events, self._events)):
             for key, count in counts.items():
                 family.add_metric(key, count)
-        return [batches, events]
+        return [since, batches, events]

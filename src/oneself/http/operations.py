@@ -11,9 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from oneself.http.exchange import Exchange
-from oneself.http.metrics import Gauge
+from oneself.http.metrics import Gauge, Ingested, ingested
 from oneself.http.ports import Engine
-from oneself.http.siblings import Siblings
+from oneself.http.siblings import Siblings, families_of
 from oneself.http.wire import CORS, HttpError, Reply, json_reply
 
 __all__ = ["ALIVE", "Health", "OperationsRoutes", "Readiness"]
@@ -66,6 +66,12 @@ class OperationsRoutes:
         if not self._engine.ready:
             raise HttpError(503, "The server cannot answer requests now.", retry_after=_RETRY_SECONDS)
         return json_reply(200, msgspec.json.encode(Readiness(True)))
+
+    async def ingested(self) -> Ingested:
+        """Return what became of batches, in all workers."""
+        if self._siblings is None:
+            return ingested([families_of(self._registry)])
+        return ingested((await self._siblings.told()).values())
 
     async def metrics(self, _: Exchange) -> Reply:
         """Return every metric in Prometheus' text format."""

@@ -120,7 +120,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ProfileRoutes:
-    """Answers what is known of a user. ``clock`` gives unix seconds, ``monotonic`` those that never go back."""
+    """Answers what is known of a user. ``clock`` gives unix seconds, ``monotonic`` those that never go back.
+
+    It is one of so many ``workers``, and allows its share of what a workspace does.
+    """
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class ProfileRoutes:
         engine: Engine,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        workers: int = 1,
     ) -> None:
         self._tokens = tokens
         self._engine = engine
@@ -137,7 +141,7 @@ class ProfileRoutes:
             _place_path(one.organization, one.account, one.id): _Place(
                 one,
                 {
-                    client.client_id: Rate(one.max_profile_reads_per_second, monotonic)
+                    client.client_id: Rate(one.max_profile_reads_per_second / workers, monotonic)
                     for client in config.api_clients
                     if one.name in client.workspaces
                 },

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Siblings"]
+__all__ = ["Family", "Siblings", "families_of"]
 
 _log = structlog.get_logger("oneself.http")
 
@@ -25,7 +25,7 @@ _ANSWER_SECONDS: Final = 2.0
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
 
-class _Family(msgspec.Struct, frozen=True):
+class Family(msgspec.Struct, frozen=True):
     """A metric: each sample is its name, its labels and its value."""
 
     name: str
@@ -35,7 +35,7 @@ class _Family(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Family]).decode
+_decode = msgspec.msgpack.Decoder(list[Family]).decode
 
 
 class Siblings:
@@ -44,7 +44,7 @@ class Siblings:
     def __init__(self, folder: Path, number: int, count: int) -> None:
         self._folder = folder
         self._number = number
-        self._count = count
+        self.count = count
         self._registry: CollectorRegistry | None = None
         self._server: asyncio.Server | None = None
 
@@ -63,14 +63,18 @@ class Siblings:
             self._server = None
             self._path(self._number).unlink(missing_ok=True)
 
+    async def told(self) -> dict[int, list[Family]]:
+        """Return the metrics of every worker that answers, by its number."""
+        assert self._registry is not None
+        others = [number for number in range(self.count) if number != self._number]
+        told = dict(zip(others, await asyncio.gather(*map(self._ask, others)), strict=True))
+        told[self._number] = families_of(self._registry)
+        return {number: families for number, families in told.items() if families}
+
     async def exposition(self) -> bytes:
         """Return the metrics of every worker that answers, in Prometheus' text format."""
-        assert self._registry is not None
-        others = [number for number in range(self._count) if number != self._number]
-        told = dict(zip(others, await asyncio.gather(*map(self._ask, others)), strict=True))
-        told[self._number] = _families(self._registry)
         merged: dict[str, Metric] = {}
-        for number, families in sorted(told.items()):
+        for number, families in sorted((await self.told()).items()):
             for family in families:
                 metric = merged.get(family.name)
                 if metric is None:
@@ -87,14 +91,14 @@ class Siblings:
     async def _give(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._registry is not None
         try:
-            writer.write(_encode(_families(self._registry)))
+            writer.write(_encode(families_of(self._registry)))
             await writer.drain()
         except OSError as error:
             _log.warning("metrics could not be given to another worker", reason=str(error))
         finally:
             writer.close()
 
-    async def _ask(self, number: int) -> list[_Family]:
+    async def _ask(self, number: int) -> list[Family]:
         """Return the metrics of another worker; none of one that is starting, has died or does not answer."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -119,9 +123,10 @@ class _Merged(Collector):
         return self._metrics
 
 
-def _families(registry: CollectorRegistry) -> list[_Family]:
+def families_of(registry: CollectorRegistry) -> list[Family]:
+    """Return the metrics of a registry."""
     return [
-        _Family(
+        Family(
             metric.name,
             metric.documentation,
             metric.type,

@@ -8,7 +8,7 @@ import msgspec
 
 from oneself.store.contract import Store
 from oneself.store.embedded import EmbeddedStore
-from oneself.store.url import database_name
+from oneself.store.url import database_key, database_name
 
 __all__ = ["Place"]
 
@@ -29,6 +29,11 @@ class Place(msgspec.Struct, frozen=True):
         from oneself.store.postgres import PostgresStore
 
         return PostgresStore(self.database, read_only=read_only)
+
+    @property
+    def key(self) -> str:
+        """What tells a database from others; nothing for a folder, which is its own place."""
+        return "" if self.database is None else database_key(self.database)
 
     def __str__(self) -> str:
         if self.database is None:

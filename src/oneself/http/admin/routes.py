@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from oneself.config import Config
@@ -20,8 +20,9 @@ from oneself.http.admin.undo import UndoRoutes
 from oneself.http.admin.users import UserRoutes
 from oneself.http.admin.whatif import ReportRoutes
 from oneself.http.admin.why import WhyRoutes
-from oneself.http.admin.workspaces import Tally, WorkspaceRoutes
+from oneself.http.admin.workspaces import WorkspaceRoutes
 from oneself.http.exchange import Handler
+from oneself.http.metrics import Ingested
 from oneself.http.ports import Engine
 from oneself.http.tokens import Tokens
 
@@ -36,18 +37,26 @@ _POST: Final = frozenset({"POST"})
 
 
 class AdminRoutes:
-    """What answers the admin API: ``paths`` are path, methods and handler. ``clock`` gives unix seconds."""
+    """What answers the admin API: ``paths`` are path, methods and handler.
 
-    def __init__(self, config: Config, tokens: Tokens, engine: Engine, clock: Callable[[], float]) -> None:
+    ``clock`` gives unix seconds, ``counted`` what became of batches in all workers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tokens: Tokens,
+        engine: Engine,
+        clock: Callable[[], float],
+        counted: Callable[[], Awaitable[Ingested]],
+    ) -> None:
         self._feed = Feed()
-        tally = Tally()
-        engine.listeners.append(tally.note)
         if engine.store.shared:
             self._follower = Follower(engine, self._feed)
         else:
             engine.listeners.append(self._feed.note)
         access = Access(config, tokens, engine)
-        workspaces = WorkspaceRoutes(config, access, tally, clock)
+        workspaces = WorkspaceRoutes(config, access, counted)
         users, timeline = UserRoutes(access, engine, clock), TimelineRoutes(access, engine)
         aliases = AliasRoutes(access, engine)
         live = LiveRoutes(access, tokens, engine, self._feed)

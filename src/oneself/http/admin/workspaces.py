@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from oneself.config import Config
 from oneself.http.admin.access import READ, Access, answer
-from oneself.http.admin.batch_view import Outcome, outcome_of
 from oneself.http.admin.query import Query
 from oneself.http.exchange import Exchange
+from oneself.http.metrics import Ingested
 from oneself.http.wire import Reply
-from oneself.journal import BatchRecord, Entry
 
-__all__ = ["Tally", "WorkspaceRoutes", "Workspaces"]
+__all__ = ["WorkspaceRoutes", "Workspaces"]
 
 
 class InputStatus(msgspec.Struct, frozen=True):
@@ -50,48 +48,40 @@ class WorkspaceStatus(msgspec.Struct, frozen=True):
 
 
 class Workspaces(msgspec.Struct, frozen=True):
-    """The workspaces of a client; ``since_ms`` is when the server began to count."""
+    """The workspaces of a client, with the counts of so many ``workers``.
+
+    ``since_ms`` is when the last of them began to count.
+    """
 
     since_ms: int
+    workers: int
     workspaces: list[WorkspaceStatus]
 
 
-class Tally:
-    """Counts what becomes of batches; give ``note`` to an engine's listeners."""
-
-    def __init__(self) -> None:
-        self.batches: Counter[tuple[str, Outcome]] = Counter()
-        self.events: Counter[str] = Counter()
-
-    def note(self, _position: int, entry: Entry, record: BatchRecord | None) -> None:
-        """Count one batch."""
-        self.batches[entry.input, outcome_of(entry, record)] += 1
-        if record is not None and record.quarantined:
-            self.events[entry.input] += len(record.quarantined)
-
-
 class WorkspaceRoutes:
-    """Answers which workspaces there are. ``clock`` gives unix seconds."""
+    """Answers which workspaces there are; ``counted`` gives what became of batches in all workers."""
 
-    def __init__(self, config: Config, access: Access, tally: Tally, clock: Callable[[], float]) -> None:
+    def __init__(self, config: Config, access: Access, counted: Callable[[], Awaitable[Ingested]]) -> None:
         self._config = config
         self._access = access
-        self._tally = tally
-        self._since_ms = int(clock() * 1000)
+        self._counted = counted
 
     async def workspaces(self, exchange: Exchange) -> Reply:
         """Answer the workspaces that a client may see."""
         caller = await self._access.caller(exchange, READ)
         Query(exchange)
+        counted = await self._counted()
         seen = [
-            WorkspaceStatus(one.id, one.name, one.account, one.organization, one.scope, self._inputs(one.name))
+            WorkspaceStatus(
+                one.id, one.name, one.account, one.organization, one.scope, self._inputs(one.name, counted)
+            )
             for one in self._config.workspaces
             if one.name in caller.workspaces
         ]
-        return answer(Workspaces(self._since_ms, seen))
+        return answer(Workspaces(counted.since_ms, counted.workers, seen))
 
-    def _inputs(self, workspace: str) -> list[InputStatus]:
-        counts = self._tally.batches
+    def _inputs(self, workspace: str, counted: Ingested) -> list[InputStatus]:
+        counts = counted.batches
         return [
             InputStatus(
                 input=one.id,
@@ -103,7 +93,7 @@ class WorkspaceRoutes:
                 dropped=counts[one.id, "dropped"],
                 set_aside=counts[one.id, "set_aside"],
                 refused=counts[one.id, "refused"],
-                quarantined_events=self._tally.events[one.id],
+                quarantined_events=counted.events[one.id, "quarantined"],
             )
             for one in self._config.inputs
             if one.workspace == workspace
