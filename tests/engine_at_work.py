@@ -9,22 +9,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from engines import place_of
 from histories import SCOPES, counted
 from oneself.engine import Call, Engine, Outcome, adopt_policies
 from oneself.errors import StoreUnavailable
 from oneself.identity import PolicySettings, Request
 from oneself.store import EmbeddedStore, Reading, Store
 from oneself.store.embedded.journal import JournalFile
+from oneself.store.postgres import PostgresStore
+from store_factories import Backend, Postgres
 
 SPACE = "acme/production"
 DEVICE = {"device_application_stamp": "d1"}
 
 
-class Faulty(EmbeddedStore):
+class Faulty(Store):
     """A store whose commits fail, wait or count when the test says so."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, place: Any) -> None:
+        super().__init__(place)
         self.fault: BaseException | None = None
         self.gate: asyncio.Event | None = None
         self.groups: list[int] = []
@@ -39,6 +42,25 @@ class Faulty(EmbeddedStore):
     async def _wait(self, gate: asyncio.Event, begun: Awaitable[None]) -> None:
         await gate.wait()
         await begun
+
+
+class FaultyFolder(Faulty, EmbeddedStore):
+    """One of the embedded engine."""
+
+
+class FaultyDatabase(Faulty, PostgresStore):
+    """One of PostgreSQL."""
+
+
+def faulty(folder: Path) -> Faulty:
+    """Return such a store, not yet open, on the data of a folder."""
+    place = place_of(folder)
+    return FaultyFolder(folder) if place.database is None else FaultyDatabase(place.database)
+
+
+def faulty_at(backend: Backend) -> Faulty:
+    """Return such a store, not yet open, on the data of a backend."""
+    return FaultyDatabase(backend.url) if isinstance(backend, Postgres) else FaultyFolder(backend.folder / "data")
 
 
 class FullDisk(EmbeddedStore):
@@ -77,7 +99,7 @@ async def running(store: Store, scopes: dict[str, PolicySettings] = SCOPES, **op
 @asynccontextmanager
 async def working(folder: Path, **options: Any) -> AsyncIterator[tuple[Engine, Faulty]]:
     """An engine at work on a store that can be told to fail."""
-    store = Faulty(folder / "data")
+    store = faulty(folder / "data")
     await store.open()
     try:
         async with running(store, **options) as engine:

@@ -14,8 +14,9 @@ from typing import Literal
 
 from oneself.store import Place, Store
 from postgres_server import fresh_schema
+from store_factories import Backend, InMemory, Postgres
 
-__all__ = ["ENGINES", "Engine", "config_on", "on_engine", "place_of", "place_options", "store_at"]
+__all__ = ["ENGINES", "Engine", "backend_at", "config_on", "on_engine", "place_of", "place_options", "store_at"]
 
 Engine = Literal["folder", "database"]
 
@@ -48,6 +49,11 @@ def place_of(folder: Path) -> Place:
 def store_at(folder: Path, *, read_only: bool = False) -> Store:
     """Return a store, not yet open, on the data of a folder."""
     return place_of(folder).store(read_only=read_only)
+
+
+def backend_at(folder: Path) -> Backend:
+    """Return a backend, not yet started, in a folder or what stands for it."""
+    return InMemory(folder) if _engine == "folder" else Postgres(folder)
 
 
 def config_on(config: str, folder: Path) -> str:

@@ -94,6 +94,10 @@ class Backend(ABC):
         await self.stop()
         await self.start()
 
+    @abstractmethod
+    async def crash(self) -> None:
+        """Leave the data as a killed process would, and open it again."""
+
     async def settle(self) -> None:
         """Come to rest after a group, in the way that this backend is there to test."""
         return
@@ -247,9 +251,20 @@ class Postgres(Backend):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.url = fresh_schema()
+        self._left: list[PostgresStore] = []
 
     def make(self) -> PostgresStore:
         return PostgresStore(self.url)
+
+    async def stop(self) -> None:
+        await super().stop()
+        while self._left:
+            await self._left.pop().close()
+
+    async def crash(self) -> None:
+        """Go on with another server; the one before lets go of its connections only in the end."""
+        self._left.append(self.store)
+        await self.start()
 
 
 class PostgresReopened(Postgres):

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from engine_at_work import DEVICE, SPACE, all_of, identify, logout, running, working
+from engines import backend_at, store_at
 from histories import INPUTS, SCOPES, mpid_of
 from journal_fold import assert_store_is, fold_of, replay
 from oneself.engine import Call, Engine, adopt_policies
 from oneself.errors import StoreUnavailable
 from oneself.identity import IdentityChange, PolicySettings, Request, build
-from oneself.store import EmbeddedStore
-from store_factories import InMemory
+
+BOTH_ENGINES = True
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ async def test_a_request_repeated_within_its_group_is_answered_once(tmp_path: Pa
 
 @pytest.mark.parametrize("crash", [False, True])
 async def test_a_repeated_request_gets_the_same_answer_after_a_restart(tmp_path: Path, crash: bool) -> None:
-    backend = InMemory(tmp_path)
+    backend = backend_at(tmp_path)
     await backend.start()
     async with running(backend.store) as engine:
         first = await all_of(engine, logout("r1"), logout("r2"))
@@ -183,7 +184,7 @@ async def test_stopping_answers_what_was_accepted(tmp_path: Path) -> None:
 
 
 async def test_an_engine_that_was_not_started_takes_no_calls(tmp_path: Path) -> None:
-    store = EmbeddedStore(tmp_path / "data")
+    store = store_at(tmp_path / "data")
     await store.open()
     engine = Engine(store, await adopt_policies(store, SCOPES, lambda: 0))
     assert not engine.ready
@@ -209,7 +210,7 @@ async def test_each_group_is_reported_with_its_size(tmp_path: Path) -> None:
 
 
 async def test_settings_that_are_new_become_the_next_version_of_their_scope(tmp_path: Path) -> None:
-    backend = InMemory(tmp_path)
+    backend = backend_at(tmp_path)
     await backend.start()
     first, second = {"acme": PolicySettings()}, {"acme": PolicySettings("profile_link"), "solo": PolicySettings()}
     clock = iter(range(1_000, 0, -100))  # a clock that goes back does not change what is newest
@@ -234,7 +235,7 @@ async def test_settings_that_are_new_become_the_next_version_of_their_scope(tmp_
 
 
 async def test_entries_name_the_policy_version_that_decided(tmp_path: Path) -> None:
-    backend = InMemory(tmp_path)
+    backend = backend_at(tmp_path)
     await backend.start()
     for strategy in ("default", "profile_isolation", "default"):
         scopes = {"acme": PolicySettings(strategy, alias_delay=0)}

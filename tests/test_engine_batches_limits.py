@@ -10,6 +10,7 @@ import pytest
 
 from batches import SERVER, WEB, assert_consistent, assert_rebuilds, bad, event, of, taken
 from engine_at_work import FullDisk, all_of, running, working
+from engines import backend_at
 from histories import mpid_of
 from journal_fold import fold_of
 from oneself.identity import Create, Link
@@ -18,7 +19,9 @@ from oneself.profiles import values_of
 from oneself.store import Store
 from profile_world import NOW_MS, custom, source
 from rebuilding import assert_backend_rebuilds
-from store_factories import BACKENDS, Backend, InMemory
+from store_factories import BACKENDS, Backend
+
+BOTH_ENGINES = True
 
 pytestmark = pytest.mark.anyio
 
@@ -291,7 +294,7 @@ async def test_names_of_batches_that_are_not_taken_in_do_not_count(tmp_path: Pat
 
 @pytest.mark.parametrize("crash", [False, True])
 async def test_names_are_remembered_over_a_restart(tmp_path: Path, crash: bool) -> None:
-    backend = InMemory(tmp_path)
+    backend = backend_at(tmp_path)
     await backend.start()
     async with running(backend.store) as engine:
         await engine.submit(taken(of("c1", event("A"))))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from batches import SERVER, WEB, assert_consistent, assert_rebuilds, bad, event, of, taken
-from engine_at_work import SPACE, FullDisk, all_of, running, working
+from batches import SERVER, WEB, assert_consistent, bad, event, of, taken
+from engine_at_work import SPACE, Faulty, all_of, faulty_at, running, working
+from engines import backend_at
 from histories import counted, mpid_of
 from oneself.engine import Call, Engine, Outcome
 from oneself.identity import Request
@@ -18,7 +19,10 @@ from oneself.journal import BatchRecord
 from oneself.profiles import values_of
 from oneself.store import Store
 from profile_world import NOW_MS, change, source
-from store_factories import InMemory
+from rebuilding import assert_backend_rebuilds
+from store_factories import Backend
+
+BOTH_ENGINES = True
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +38,7 @@ def anyio_backend() -> str:
 class Shop:
     """An engine whose calls come after one another in some way."""
 
-    def __init__(self, backend: InMemory, way: str) -> None:
+    def __init__(self, backend: Backend, way: str) -> None:
         self.backend = backend
         self.way = way
 
@@ -62,29 +66,29 @@ class Shop:
             return list(await asyncio.gather(*engine.submit_all(calls)))
         if self.way == "one by one":
             return [await engine.submit(call) for call in calls]
-        assert isinstance(self.store, FullDisk)
-        self.store.go.clear()
+        assert isinstance(self.store, Faulty)
+        self.store.gate = asyncio.Event()
         answers = []
         for call in calls:  # each is decided while the one before it is on its way to the disk
             answers.append(engine.submit(call))
             await asyncio.sleep(0.005)
-        self.store.go.set()
+        self.store.gate.set()
         return list(await asyncio.gather(*answers))
 
 
 @pytest.fixture(params=WAYS)
 async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shop]:
     """A shop whose batches come one after the other in some way."""
-    backend = InMemory(tmp_path)
+    backend = backend_at(tmp_path)
     await backend.start()
     if request.param == "on its way":
         await backend.stop()
-        backend.store = FullDisk(tmp_path / "data")
+        backend.store = faulty_at(backend)
         await backend.store.open()
     yield Shop(backend, request.param)
     await assert_consistent(backend.store)
     await backend.stop()
-    await assert_rebuilds(tmp_path / "data", tmp_path / "rebuilt")
+    await assert_backend_rebuilds(backend, tmp_path / "rebuilt")
 
 
 async def events_at(store: Store, position: int) -> list[Any]:

@@ -18,14 +18,17 @@ from structlog.testing import capture_logs
 from batch_reference import Came, Shop
 from batches import all_activity, all_devices, assert_consistent, bad, taken
 from engine_at_work import SPACE, all_of, running
+from engines import store_at
 from histories import in_bursts
 from journal_fold import fold_of
 from oneself.engine import Call, Engine, Outcome
 from oneself.identity import Request
 from oneself.profiles import Source, deciding, info_of, values_of
-from oneself.store import EmbeddedStore, Store
+from oneself.store import Store
 from profile_world import NOW_MS, source, unplaced
 from test_profiles_convergence import DOCUMENTS, KINDS, STAMPS, spread
+
+BOTH_ENGINES = True
 
 ADDRESS = "192.0.2.3"
 CUSTOMERS = ("ann", "bob")
@@ -92,7 +95,7 @@ def at_work(act: Callable[[Engine, Store], Awaitable[None]]) -> None:
 
     async def run() -> None:
         with tempfile.TemporaryDirectory() as folder, capture_logs():
-            store = EmbeddedStore(Path(folder) / "data")
+            store = store_at(Path(folder) / "data")
             await store.open()
             async with running(store) as engine:
                 await act(engine, store)

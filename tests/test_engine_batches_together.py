@@ -23,6 +23,8 @@ from oneself.store.keys import batch_key, event_key
 from profile_world import NOW_MS, source
 from store_factories import embedded
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 

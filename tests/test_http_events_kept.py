@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine_at_work import Faulty, running
+from engine_at_work import Faulty, faulty, running
 from http_edge import (
     BASIC,
     CONFIG,
@@ -35,6 +35,8 @@ from oneself.identity import Create
 from oneself.journal import BatchRecord
 from oneself.profiles import values_of
 from store_factories import abandon
+
+BOTH_ENGINES = True
 
 WEB = WEB_EVENT_PATHS[0]
 STRANGER = basic("other-key", "other-secret")
@@ -89,7 +91,7 @@ class Shop(NamedTuple):
 async def open_shop(folder: Path, **server: Any) -> AsyncIterator[Shop]:
     """A shop on a data folder; ``server`` changes the settings of its server input."""
     inputs = tuple(msgspec.structs.replace(one, **server) if one == SERVER else one for one in CONFIG.inputs)
-    store = Faulty(folder)
+    store = faulty(folder)
     await store.open()
     try:
         async with running(store, CONFIG.scopes, mpids=None) as engine:
@@ -116,7 +118,7 @@ async def test_202_comes_when_the_disk_has_it(tmp_path: Path, path: str, many: b
 
 
 async def test_what_was_answered_is_there_after_a_crash(tmp_path: Path) -> None:
-    store = Faulty(tmp_path)
+    store = faulty(tmp_path)
     await store.open()
     async with running(store, CONFIG.scopes, mpids=None) as engine:
         shop = Shop(create_app(CONFIG, engine, clock=lambda: NOW), store)
@@ -336,7 +338,7 @@ def test_no_batch_blocks_the_ones_that_come_after_it(
     folder = tmp_path_factory.mktemp("poison")
 
     async def run() -> None:
-        store = Faulty(folder)
+        store = faulty(folder)
         await store.open()
         async with running(store, CONFIG.scopes, mpids=None) as engine:
             shop = Shop(create_app(CONFIG, engine, clock=lambda: NOW), store)

@@ -23,6 +23,8 @@ from profile_world import NOW_MS
 from store_factories import SPACE
 from upkeep_world import CONFIG, DAY_MS
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 

@@ -25,12 +25,10 @@ def explain(error: Exception, body: bytes, allowed: Mapping[str, str]) -> str:
 
     ``allowed`` tells, by a field's last name, which values it takes or, for an object, which names.
     """
-    if isinstance(error, UnicodeDecodeError):
-        return "body: it is not UTF-8."
     if isinstance(error, RecursionError):
         return "body: it is nested too deeply."
     if not isinstance(error, msgspec.ValidationError):
-        return f"body: it is not JSON ({error})."
+        return f"body: it is not JSON ({error})." if _is_text(body) else "body: it is not UTF-8."
     placed = _PLACED.fullmatch(str(error))
     assert placed is not None
     what, field = placed["what"], placed["path"] or ""
@@ -47,6 +45,14 @@ def explain(error: Exception, body: bytes, allowed: Mapping[str, str]) -> str:
         field = _wrong_member(field.removesuffix("[...]"), body)
     what = re.sub(r"\w+", lambda word: _WORDS.get(word[0], word[0]), what.replace("`", ""))
     return f"{field or 'body'}: {what[:1].lower()}{what[1:]}."
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def find_nul(body: bytes) -> str | None:
