@@ -13,6 +13,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from batches import event, taken
+from engines import place_of
 from histories import INPUTS, SCOPES, SPACES, counted, request
 from oneself.demo import Inputs, fill
 from oneself.engine import Call, Engine, Outcome, adopt_policies
@@ -46,7 +47,7 @@ async def at_work(
 ) -> AsyncIterator[Engine]:
     """An engine at work on a data folder, or on another place."""
     with capture_logs():
-        store = (Place(place) if isinstance(place, Path) else place).store()
+        store = (place_of(place) if isinstance(place, Path) else place).store()
         await store.open()
         clock = clock or Clock()
         engine = Engine(store, await adopt_policies(store, scopes, clock), clock=clock, mpids=mpids or counted())

@@ -10,15 +10,18 @@ from pathlib import Path
 import pytest
 
 from alias_model import AliasModel, Asked, Happened
-from batches import assert_rebuilds, event
+from batches import event
 from journal_fold import assert_store_is, fold_of, replay
 from oneself.engine import Call
 from oneself.identity import AliasRequest, Request
 from oneself.jobs import AliasJob
 from oneself.store import merged_user
 from profile_world import NOW_MS
+from rebuilding import assert_backend_rebuilds
 from store_factories import SPACE
 from upkeep_world import World, mixed
+
+BOTH_ENGINES = True
 
 pytestmark = pytest.mark.anyio
 
@@ -152,5 +155,5 @@ async def random_history(dice: random.Random, folder: Path) -> Counter[str]:
         ends = Counter([entry.decision.trace.why async for _, entry in backend.store.entries()])
     finally:
         await backend.stop()
-    await assert_rebuilds(backend.store.folder, folder / "rebuilt")
+    await assert_backend_rebuilds(backend, folder / "rebuilt")
     return ends

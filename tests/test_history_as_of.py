@@ -15,6 +15,8 @@ from oneself.history.recorded import position_of, span_of, unix_ms
 from oneself.identity import AliasRequest, IdentityChange, PolicySettings, Request
 from recorded_histories import at_work
 
+BOTH_ENGINES = True
+
 pytestmark = pytest.mark.anyio
 
 SCOPES = {"acme": PolicySettings("profile_link", alias_delay=0)}

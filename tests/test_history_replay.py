@@ -22,7 +22,7 @@ from oneself.identity import Link, PolicySettings
 from oneself.identity.policy import Strategy
 from oneself.journal import Entry, decode, encode
 from recorded_histories import Player, at_work, looking
-from store_factories import Mixed
+from store_factories import Backend, Mixed, PostgresShared
 
 pytestmark = pytest.mark.anyio
 
@@ -40,11 +40,14 @@ async def replayed(folder: Path, *, show_values: bool = False) -> Replay:
         return found
 
 
+@pytest.mark.parametrize("kind", [Mixed, PostgresShared])
 async def test_a_live_state_is_what_its_journal_says_in_every_state_of_rest(
-    tmp_path: Path, request: pytest.FixtureRequest
+    kind: type[Backend], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    backend = Mixed(tmp_path)
-    backend.dice = dice = random.Random(f"{request.config.getoption('--hypothesis-seed')} replay")
+    dice = random.Random(f"{request.config.getoption('--hypothesis-seed')} replay")
+    backend = kind(tmp_path)
+    if isinstance(backend, Mixed):
+        backend.dice = dice
     await backend.start()
     player = Player(dice)
     with capture_logs():

@@ -14,6 +14,7 @@ from typing import Any
 
 from batches import event, taken
 from engine_at_work import running
+from engines import place_of
 from histories import mpid_of
 from oneself.config import Config, Workspace
 from oneself.engine import Call, Engine, Outcome
@@ -23,7 +24,7 @@ from oneself.profiles import Source
 from oneself.store import Moment, timeline
 from oneself.store.keys import event_key
 from profile_world import NOW_MS, source
-from store_factories import SPACE, Backend, InMemory, Mixed
+from store_factories import SPACE, Backend, InMemory, Mixed, PostgresShared
 
 DAY_MS = 86_400_000
 POLICY = PolicySettings("default", alias_delay="1d", max_known_profiles_per_value=0, max_values_per_profile=0)
@@ -180,8 +181,10 @@ class World:
         return moments
 
 
-def mixed(folder: Path, dice: random.Random) -> Mixed:
-    """Return a backend that comes to rest in any state."""
+def mixed(folder: Path, dice: random.Random) -> Backend:
+    """Return a backend that comes to rest in any state: of a folder those are many."""
+    if place_of(folder).database is not None:
+        return PostgresShared(folder)
     backend = Mixed(folder)
     backend.dice = dice
     return backend
