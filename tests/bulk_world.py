@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from engines import store_at
+from engines import place_of, store_at
+from import_worker import __file__ as WORKER
 from oneself.bulk import Counts, EngineTaker, Import, Job, Settings
 from oneself.config import Config, load
 from oneself.engine import Engine, adopt_policies
@@ -176,3 +179,27 @@ async def attributes_of(folder: Path, customers: Sequence[str], space: str) -> l
 def request_ids(batches: list[tuple[Entry, BatchRecord]]) -> Counter[str]:
     """Return how often each request id was taken in."""
     return Counter(entry.request_id for entry, _ in batches)
+
+
+def start_import(folder: Path, *files: Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start an import in a process of its own."""
+    url = place_of(folder / "data").database
+    place = ("--data", str(folder / "data")) if url is None else ("--database", url)
+    config = ("--config", str(folder / "data" / "oneself.toml"))
+    options = (
+        *options,
+        *place,
+        *config,
+        "--rejects",
+        str(folder / "rejects.jsonl"),
+        "--input",
+        "shop/server",
+        "--json",
+    )
+    return subprocess.Popen(
+        [sys.executable, WORKER, *map(str, files), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )

@@ -1,14 +1,10 @@
-"""``oneself import``: what it prints, how it ends, and that a kill at any moment loses and doubles nothing.
-
-``ONESELF_CRASH_ROUNDS`` sets how often it is killed; 15 times unless it is given.
-"""
+"""``oneself import``: what it prints, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -25,8 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bulk_files import json_lines, parquet, written
-from bulk_world import CONFIG, Desk, attributes_of, batches_of, read_rejects, request_ids
-from import_worker import __file__ as WORKER
+from bulk_world import CONFIG, Desk, attributes_of, batches_of, read_rejects, request_ids, start_import
 from oneself.bulk import sending
 from oneself.bulk.model import CHUNK_ROWS
 from oneself.commands import main
@@ -34,8 +29,14 @@ from oneself.config import generate
 from oneself.store import EmbeddedStore
 from serving import serving
 
-ROUNDS = int(os.environ.get("ONESELF_CRASH_ROUNDS", "15"))
 INPUT = ("--input", "shop/server")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose data folder has a configuration."""
+    Desk(tmp_path / "data")
+    return tmp_path
 
 
 @pytest.fixture
@@ -320,65 +321,12 @@ def test_a_batch_that_the_server_refuses_is_found_and_rejected(
     assert sum(map(len, handler.bodies)) == 98
 
 
-# -- stopped and killed --------------------------------------------------------------------------------------------
-
-
-def start(folder: Path, *files: Path, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start an import in a process of its own."""
-    options = (*options, "--data", str(folder / "data"), "--rejects", str(folder / "rejects.jsonl"), *INPUT, "--json")
-    return subprocess.Popen(
-        [sys.executable, WORKER, *map(str, files), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-    )
-
-
-def wait_for_checkpoint(data: Path, worker: subprocess.Popen[str]) -> None:
-    """Wait until an import has begun to apply rows, or has ended."""
-    known = {path: path.stat().st_mtime_ns for path in data.glob("import-*.json")}
-    while worker.poll() is None:
-        for path in data.glob("import-*.json"):
-            if path.stat().st_mtime_ns != known.get(path):
-                return
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder whose data folder has a configuration."""
-    Desk(tmp_path / "data")
-    return tmp_path
-
-
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_told_to_stop_it_ends_and_the_next_run_goes_on(folder: Path, told: signal.Signals) -> None:
-    path = people(folder, 20_000, bad=1_000)
-    worker = start(folder, path)
-    wait_for_checkpoint(folder / "data", worker)
-    worker.send_signal(told)
-    out, err = worker.communicate(timeout=60)
-    assert worker.returncode == 1, err
-    assert "The same command goes on from here" in err
-    first = json.loads(out)
-    assert not first["done"]
-    assert 0 < first["rows"] < 20_000
-    worker = start(folder, path)
-    out, err = worker.communicate(timeout=120)
-    assert worker.returncode == 0, err
-    assert f"Going on after {first['rows']:,} rows" in err
-    last = json.loads(out)
-    assert (last["rows"], last["repeated"], last["rejected"]) == (20_000, 0, 20)
-    assert_applied_once(folder, [path])
-
-
 def test_told_to_stop_while_the_server_is_busy_it_ends_at_once(
     folder: Path, answers: tuple[str, type[Answers]]
 ) -> None:
     url, handler = answers
     handler.script = [(429, {"Retry-After": "60"}, b"")] * 9
-    worker = start(folder, people(folder, 100), options=("--url", url))
+    worker = start_import(folder, people(folder, 100), options=("--url", url))
     while len(handler.script) == 9:
         assert worker.poll() is None
         time.sleep(0.005)
@@ -387,63 +335,6 @@ def test_told_to_stop_while_the_server_is_busy_it_ends_at_once(
     assert (worker.returncode, json.loads(out)["done"]) == (1, False), err
     assert "The same command goes on from here" in err
     assert handler.bodies == []
-
-
-def test_a_kill_at_any_moment_loses_and_doubles_nothing(folder: Path, request: pytest.FixtureRequest) -> None:
-    seed = str(request.config.getoption("--hypothesis-seed"))
-    print(f"repeat with: --hypothesis-seed={seed}")
-    dice = random.Random(seed)
-    files = [people(folder, 3_000, "0.csv", bad=97)]
-    killed = 0
-    for round_ in range(ROUNDS):
-        worker = start(folder, files[-1])
-        wait_for_checkpoint(folder / "data", worker)
-        time.sleep(dice.uniform(0, 0.25))
-        worker.kill()
-        _, err = worker.communicate()
-        killed += worker.returncode == -9
-        assert worker.returncode in (0, -9), err
-        if not list((folder / "data").glob("import-*.json")):  # it is done; once more would mend what was lost
-            made, suffix = (people, "csv") if round_ % 2 else (lines_of, "jsonl")
-            first = len(files) * 3_000 + 1
-            files.append(made(folder, 3_000, f"{len(files)}.{suffix}", bad=97, first=first))
-    worker = start(folder, files[-1])
-    out, err = worker.communicate(timeout=120)
-    assert worker.returncode == 0, err
-    assert killed > 0
-    summary = json.loads(out)
-    told = read_rejects(folder / "rejects.jsonl")
-    assert summary["rejected"] == len(told) == len({bad["line"] for bad in told})
-    assert_applied_once(folder, files)
-
-
-def lines_of(folder: Path, count: int, name: str, bad: int, first: int) -> Path:
-    """Write JSON lines of customers, each ``bad``-th of them no batch."""
-    rows = (
-        [n] if n % bad == 0 else {"user_identities": {"customer_id": f"C-{n}"}, "user_attributes": {"number": n}}
-        for n in range(first, first + count)
-    )
-    return written(folder / name, json_lines(rows))
-
-
-def assert_applied_once(folder: Path, files: list[Path]) -> None:
-    """Prove that each row of some files that can be used is in the journal once, and in its profile."""
-    numbers = []
-    for path in files:
-        lines = path.read_text().splitlines()
-        if path.suffix == ".csv":
-            numbers += [line.partition(",")[2] for line in lines[1:] if not line.startswith(",")]
-        else:
-            numbers += [
-                str(row["user_attributes"]["number"]) for row in map(json.loads, lines) if isinstance(row, dict)
-            ]
-    batches = asyncio.run(batches_of(folder / "data"))
-    applied = [record.batch.attributes["number"] for _, record in batches if record.batch is not None]
-    assert sorted(applied) == sorted(numbers)
-    assert set(request_ids(batches).values()) == {1}
-    some = numbers[:: max(1, len(numbers) // 300)]
-    found = asyncio.run(attributes_of(folder / "data", [f"C-{number}" for number in some], "shop/production"))
-    assert found == [{"number": number} for number in some]
 
 
 def test_the_example_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
