@@ -247,23 +247,24 @@ class Postgres(Backend):
     """The PostgreSQL engine, in a schema of its own that goes with the test."""
 
     store: PostgresStore
+    _left: tuple[PostgresStore, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.url = fresh_schema()
-        self._left: list[PostgresStore] = []
 
     def make(self) -> PostgresStore:
         return PostgresStore(self.url)
 
     async def stop(self) -> None:
         await super().stop()
-        while self._left:
-            await self._left.pop().close()
+        for store in self._left:
+            await store.close()
+        self._left = ()
 
     async def crash(self) -> None:
         """Go on with another server; the one before lets go of its connections only in the end."""
-        self._left.append(self.store)
+        self._left = (*self._left, self.store)
         await self.start()
 
 

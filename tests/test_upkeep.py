@@ -18,7 +18,6 @@ from oneself.journal import BatchRecord
 from oneself.profiles import info_of, values_of
 from oneself.store import REQUESTS, KnownUser, event_keys, events_of
 from oneself.store.keys import batch_key
-from oneself.store.postgres import sweeps
 from profile_world import NOW_MS, change, source
 from rebuilding import assert_backend_rebuilds, tables_now
 from store_factories import BACKENDS, SPACE, Backend
@@ -246,7 +245,6 @@ async def test_an_id_that_comes_again_before_its_row_is_gone_counts_from_then_on
 async def test_forgotten_ids_leave_the_tables_and_new_ones_stay(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "_LATE", 0)
     for number in range(5):
         await world.take(ana(source_request_id=f"r{number}"))
     await world.grow_old(31)

@@ -299,7 +299,7 @@ def _read(name: str, lines: BinaryIO | Iterable[bytes]) -> Iterator[Request]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                request = _request(_decoder.decode(line))
+                request = _request(_decoder.decode(line.decode()))
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise click.ClickException(f"{name}, line {number}: {error}") from None
             yield request
