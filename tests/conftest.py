@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from engines import ENGINES, on_engine
+from engines import ENGINES, Engine, on_engine
 from postgres_server import drop_schemas, lent, take_back
 from web_pages import browser, certificate, chromium, node, page
 
@@ -23,17 +23,16 @@ settings.load_profile("oneself")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module that asks for it once on each storage engine."""
     if getattr(metafunc.module, "BOTH_ENGINES", False):
-        if "storage" not in metafunc.fixturenames:
-            metafunc.fixturenames.insert(0, "storage")
         metafunc.parametrize("storage", ENGINES, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module")
-def storage(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(scope="module", autouse=True)
+def storage(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """The engine that data is on, until another one has its turn."""
     before = lent()
-    with on_engine(request.param):
-        yield request.param
+    engine: Engine = getattr(request, "param", "folder")
+    with on_engine(engine):
+        yield engine
     take_back(before)
 
 

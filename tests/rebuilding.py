@@ -90,7 +90,7 @@ async def assert_backend_rebuilds(backend: Backend, elsewhere: Path) -> None:
     if not isinstance(backend, Postgres):
         await assert_rebuilds(backend.folder / "data", elsewhere)
         return
-    elsewhere.mkdir()
+    elsewhere.mkdir(parents=True)
     await _copy_journal(backend.url, elsewhere / "journal.db")
     store = EmbeddedStore(elsewhere)
     await store.open()

@@ -30,8 +30,6 @@ from oneself.store import Store
 from profile_world import NOW_MS, STAMP, change, custom, web_batch
 from test_profiles_convergence import DOCUMENTS, SOURCES
 
-BOTH_ENGINES = True
-
 Walk = Callable[[Store, Selection], AsyncIterator[Exported]]
 
 

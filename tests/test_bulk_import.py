@@ -14,8 +14,6 @@ from oneself.bulk import BulkError, Import
 from oneself.bulk.model import CHUNK_ROWS
 from oneself.errors import StoreUnavailable
 
-BOTH_ENGINES = True
-
 NOW_MS = 1_700_000_000_000
 EVENT_TIME = "events.data.timestamp_unixtime_ms"
 

@@ -25,8 +25,6 @@ from profile_world import NOW_MS, change, server_batch, source, web_batch
 from rebuilding import assert_backend_rebuilds
 from store_factories import BACKENDS, Backend, InMemory
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 LAB = source("server", workspace="lab")

@@ -21,8 +21,6 @@ from profile_world import NOW_MS, custom, source
 from rebuilding import assert_backend_rebuilds
 from store_factories import BACKENDS, Backend
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 CAREFUL = source("server", "only_update")

@@ -22,8 +22,6 @@ from profile_world import NOW_MS, change, source
 from rebuilding import assert_backend_rebuilds
 from store_factories import Backend
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 WAYS = ("one by one", "in one group", "together", "on its way", "reopened", "killed")

@@ -28,8 +28,6 @@ from oneself.store import Store
 from profile_world import NOW_MS, source, unplaced
 from test_profiles_convergence import DOCUMENTS, KINDS, STAMPS, spread
 
-BOTH_ENGINES = True
-
 ADDRESS = "192.0.2.3"
 CUSTOMERS = ("ann", "bob")
 WAYS = ("alone", "in one group", "together", "in bursts")

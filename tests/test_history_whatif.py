@@ -19,8 +19,6 @@ from oneself.identity import AliasRequest, IdentityChange, Kind, PolicySettings,
 from profile_world import NOW_MS, source
 from recorded_histories import Clock, at_work, looking
 
-BOTH_ENGINES = True
-
 DEFAULT = PolicySettings()
 ISOLATION = PolicySettings("profile_isolation")
 LINK = PolicySettings("profile_link")

@@ -14,8 +14,6 @@ from oneself.http.admin import feed as feeds
 from oneself.http.admin import live as lives
 from oneself.http.tokens import LIFETIME_SECONDS
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 IDFA = "613AC3A2-5B6B-4B0F-8B5E-5A0C2A9F7C11"

@@ -19,8 +19,6 @@ from oneself.http.wire import Stream
 from raw_client import Client
 from serving import Server, serving, shop
 
-BOTH_ENGINES = True
-
 REQUEST = b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n"
 MEGABYTE = b"x" * (1 << 20)
 

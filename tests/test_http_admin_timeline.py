@@ -13,8 +13,6 @@ from admin_world import NOW_MS, World, admin, event
 from http_edge import BASIC
 from oneself.http.admin import timeline as limits
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 MINUTE_MS = 60_000

@@ -21,8 +21,6 @@ from oneself.http.wire import HttpError
 from oneself.identity import PolicySettings
 from store_factories import Postgres
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 LINK = {"settings": {"strategy": "profile_link"}}

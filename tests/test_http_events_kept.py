@@ -36,8 +36,6 @@ from oneself.journal import BatchRecord
 from oneself.profiles import values_of
 from store_factories import abandon
 
-BOTH_ENGINES = True
-
 WEB = WEB_EVENT_PATHS[0]
 STRANGER = basic("other-key", "other-secret")
 

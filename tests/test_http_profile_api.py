@@ -23,8 +23,6 @@ from oneself.http.wire import HttpError
 from oneself.identity import PolicySettings, build
 from oneself.store import Store
 
-BOTH_ENGINES = True
-
 NOW_MS = 1_795_294_533_000
 DAY_MS = 86_400_000
 FIRST, SECOND = -9_007_199_254_740_993, 9_223_372_036_854_775_807

@@ -11,8 +11,6 @@ from typing import Any
 from oneself.identity import AliasOutcome
 from serving import Server, serving, shop
 
-BOTH_ENGINES = True
-
 SECONDS = 30
 
 

@@ -1,6 +1,6 @@
 """The database's machine dies under load and a synchronous standby takes over: nothing that was answered is lost.
 
-``ONESELF_FAULT_ROUNDS`` (1 unless it is given) sets how often; every second time the machine says nothing any more,
+``ONESELF_FAULT_ROUNDS`` (2 unless it is given) sets how often; every second time the machine says nothing any more,
 as one that is cut off, rather than refuse connections.
 """
 
@@ -19,7 +19,7 @@ from database_servers import Servers
 from one_history import assert_one_history
 from own_database import Breakable
 
-ROUNDS = int(os.environ.get("ONESELF_FAULT_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("ONESELF_FAULT_ROUNDS", "2"))
 
 pytestmark = pytest.mark.timeout(300 + 60 * ROUNDS)
 

@@ -1,6 +1,6 @@
 """Servers, connections and databases that die under load: what was answered holds, and is there once.
 
-Each fault strikes ``ONESELF_FAULT_ROUNDS`` times (1 unless it is given), and after each time all of it is checked.
+Each fault strikes ``ONESELF_FAULT_ROUNDS`` times (2 unless it is given), and after each time all of it is checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from one_history import assert_one_history, wait_for_aliases
 from own_database import Breakable, breakable
 from tcp_proxy import Proxy, proxied
 
-ROUNDS = int(os.environ.get("ONESELF_FAULT_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("ONESELF_FAULT_ROUNDS", "2"))
 
 pytestmark = pytest.mark.timeout(300 + 60 * ROUNDS)
 

@@ -22,8 +22,6 @@ from rebuilding import assert_backend_rebuilds
 from store_factories import Mixed
 from upkeep_world import CONFIG, DAY_MS, World, mixed
 
-BOTH_ENGINES = True
-
 pytestmark = pytest.mark.anyio
 
 HISTORIES = 8

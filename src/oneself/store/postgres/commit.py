@@ -35,7 +35,7 @@ from oneself.store.postgres.views import HEAD_IS_LOST, Seen
 from oneself.store.reading import REQUESTS
 from oneself.store.renumber import names_alias_within, renumbered
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "Group"]
 
 _log = structlog.get_logger("oneself.store")
 
@@ -66,15 +66,14 @@ class Committer:
         self._alone = True  # as far as the last commit told, nobody else commits
         self.conflicts: Counter[str] = Counter()
 
-    async def commit(self, reading: Seen, inputs: Collection[str]) -> None:
+    async def commit(self, group: Group) -> None:
         """Make a group durable, or raise with nothing of it done; ``moved`` tells how much later it came to stand.
 
-        ``inputs`` are those of the group that were never heard before. Raises ``Conflict`` where what the group saw
-        has changed, ``StoreUnavailable``, or ``StoreVersion``.
+        Raises ``Conflict`` where what the group saw has changed, ``StoreUnavailable``, or ``StoreVersion``.
         """
-        if reading.after is not None and reading.after.failed and reading.after.names:
+        after = group.reading.after
+        if after is not None and after.failed and after.names:
             raise self._conflict("names")  # some were taken for known, and are not
-        group = _Group(reading, inputs)
         end = time.monotonic() + RETRY_SECONDS
         tries = 0
         while True:
@@ -95,7 +94,7 @@ class Committer:
             tries += 1
             await pause(tries)
 
-    async def _try(self, group: _Group) -> bool:
+    async def _try(self, group: Group) -> bool:
         """Commit a group; return False where it may be tried again."""
         group.sent = False
         async with self._database.connection(in_path=True, seconds=group.seconds) as connection:
@@ -118,7 +117,7 @@ class Committer:
             self._look_at(row)
             return self._moved_to(group, row["last"])
 
-    async def _commit_in_steps(self, connection: Connection, group: _Group) -> bool:
+    async def _commit_in_steps(self, connection: Connection, group: Group) -> bool:
         """Commit a group that takes rows away, which must be before or after it puts rows in."""
         rows = group.rows_from(0)
         part = group.reading.request_part
@@ -154,7 +153,7 @@ class Committer:
         if row["changed"]:
             raise self._conflict(row["changed"])
 
-    def _moved_to(self, group: _Group, last: int | None) -> bool:
+    def _moved_to(self, group: Group, last: int | None) -> bool:
         """Tell whether a commit did all of it, given where it ended, and then how much later that is."""
         if last is None:
             self._alone = False
@@ -167,7 +166,7 @@ class Committer:
         self.conflicts[what] += 1
         return Conflict(what)
 
-    async def _became_durable(self, group: _Group) -> bool:
+    async def _became_durable(self, group: Group) -> bool:
         """Tell whether a group is durable whose commit was sent, and its answer lost.
 
         The next epoch begins: so it is not durable later, either, if it is not yet (as one that is still on its way,
@@ -234,8 +233,11 @@ def _columns(rows: Rows) -> list[object]:
     return [column for name in inserts_of(rows) for column in rows.get(name) or NOTHING[name]]
 
 
-class _Group:
-    """A group on its way: its rows, and what it proves."""
+class Group:
+    """A group on its way: its rows, and what it proves; ``inputs`` are those of it that were never heard before.
+
+    What cannot be encoded of it is raised here, before anything is on its way.
+    """
 
     def __init__(self, reading: Seen, inputs: Collection[str]) -> None:
         self.reading = reading

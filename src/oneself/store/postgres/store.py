@@ -11,7 +11,7 @@ import msgspec
 from oneself.errors import OneselfError, StoreUnavailable, StoreVersion
 from oneself.store.policies import CONFIGURED, PolicyOrigin, PolicyVersion, next_version
 from oneself.store.postgres.aliases import Aliases
-from oneself.store.postgres.commit import Committer
+from oneself.store.postgres.commit import Committer, Group
 from oneself.store.postgres.database import Database, Snapshot
 from oneself.store.postgres.errors import Address
 from oneself.store.postgres.health import Health
@@ -158,27 +158,27 @@ class PostgresStore(Lookups, Aliases, Sweeps, Servers, Identities):
         assert self._under_way is None, "one commit at a time"
         if self._read_only:
             raise StoreUnavailable("This store was opened to be read only.")
+        made = Group(reading, reading.effects.inputs - self._inputs)
         group = self._under_way = UnderWay(reading)
         known = self._event_names
         group.names = [(of, name) for of, name in reading.effects.event_names if name not in known.get(of, ())]
         self._add_event_names(group.names)
-        group.future = asyncio.ensure_future(self._commit(reading, group))
+        group.future = asyncio.ensure_future(self._commit(made, group))
         return group.future
 
-    async def _commit(self, reading: Seen, group: UnderWay) -> None:
+    async def _commit(self, made: Group, group: UnderWay) -> None:
         """Make a group durable; where that fails, the names that it brings are not known any more."""
-        inputs = reading.effects.inputs
         try:
-            await self.committer.commit(reading, inputs - self._inputs)
+            await self.committer.commit(made)
         except BaseException:
             group.failed = True
             for workspace, name in group.names:
                 self._event_names[workspace].discard(name)
             raise
         else:
-            group.moved = reading.moved
+            group.moved = made.reading.moved
             self._position = max(self._position, group.last + group.moved)
-            self._inputs |= inputs
+            self._inputs |= made.reading.effects.inputs
         finally:
             group.ended = True
             self._under_way = None
