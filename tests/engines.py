@@ -12,11 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from oneself.store import Place, Store
+from oneself.store import EmbeddedStore, Place, Store
 from postgres_server import fresh_schema
 from store_factories import Backend, InMemory, Postgres
 
-__all__ = ["ENGINES", "Engine", "backend_at", "config_on", "on_engine", "place_of", "place_options", "store_at"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "backend_at",
+    "config_on",
+    "flushed",
+    "on_engine",
+    "place_of",
+    "place_options",
+    "store_at",
+]
 
 Engine = Literal["folder", "database"]
 
@@ -54,6 +64,12 @@ def store_at(folder: Path, *, read_only: bool = False) -> Store:
 def backend_at(folder: Path) -> Backend:
     """Return a backend, not yet started, in a folder or what stands for it."""
     return InMemory(folder) if _engine == "folder" else Postgres(folder)
+
+
+async def flushed(store: Store) -> None:
+    """Bring the tables of a folder up to its journal; those of a database are always."""
+    if isinstance(store, EmbeddedStore):
+        await store.flush()
 
 
 def config_on(config: str, folder: Path) -> str:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from bulk_files import json_lines, written
 from bulk_world import Desk
-from engines import store_at
+from engines import flushed, store_at
 from oneself.bulk import BulkError, Exported, Selection, batches, profiles
 from oneself.bulk.shapes import batch_document
 from oneself.bulk.writers import BATCHES, PROFILES, Columns
@@ -29,6 +29,8 @@ from oneself.profiles import Source, read_batch
 from oneself.store import Store
 from profile_world import NOW_MS, STAMP, change, custom, web_batch
 from test_profiles_convergence import DOCUMENTS, SOURCES
+
+BOTH_ENGINES = True
 
 Walk = Callable[[Store, Selection], AsyncIterator[Exported]]
 
@@ -272,7 +274,7 @@ def test_profiles_without_batches_are_exported_too(desk: Desk) -> None:
             for number in range(2_500):
                 request = Request("identify", {"customerid": f"C-{number}"})
                 if number % 500 == 0:
-                    await engine.store.flush()  # type: ignore[attr-defined]
+                    await flushed(engine.store)
                 await engine.submit(Call("shop/production", "shop/server", request))
 
     asyncio.run(identify())

@@ -21,6 +21,8 @@ from oneself.profiles import values_of
 from oneself.store import KnownUser, Store
 from profile_world import source
 
+BOTH_ENGINES = True
+
 NOW_MS = 1_795_294_533_000
 HOUR_MS = 3_600_000
 WEB, APP, SERVER = source("web"), source("ios"), source("server")

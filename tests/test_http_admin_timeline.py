@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from admin_world import NOW_MS, World, admin, event
+from engines import flushed
 from http_edge import BASIC
 from oneself.http.admin import timeline as limits
+
+BOTH_ENGINES = True
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +188,7 @@ async def test_pages_have_every_batch_once_whatever_is_asked_for(
             document |= {} if events else {"timestamp_unixtime_ms": at_ms, "user_attributes": {"n": number}}
             sent[await world.take(document)] = events
             if number == 45:
-                await world.store.flush()
+                await flushed(world.store)
         for query in ({}, {"name": "r"}, {"name": "a"}, {"type": "screen_view"}, {"from_": NOW_MS - 8 * MINUTE_MS},
                       {"to": NOW_MS - 8 * MINUTE_MS, "name": "b"}, {"input": "web"}):  # fmt: skip
             pages = await every_page(world, mpid, limit=dice.randrange(1, 9), **query)
